@@ -1,0 +1,140 @@
+"""Checkpoints: what a killed run goes on from, and what a finished run leaves for the next that asks for the same.
+
+A folder `.checkpoints/RUN/KEY/` holds the two newest checkpoints of one seed of one run, or its finished outs. The
+key is a digest of all that decides the result, so a checkpoint of other parameters, data or code is never found.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+MAGIC = b"group-distillation checkpoint 1\n"
+Say = Callable[[str], None]
+
+
+def store_root(project: Path) -> Path:
+    """The store of a project. A DVC experiment in a temporary folder shares that of the repository it came from."""
+    parts = project.resolve().parts
+    for k in range(len(parts) - 3):
+        if parts[k : k + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:k]) / ".checkpoints"
+    return project / ".checkpoints"
+
+
+def digest_of(files: list[Path], root: Path) -> str:
+    """sha256 of files, by their paths relative to root and their content."""
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(file.relative_to(root).as_posix().encode() + b"\0")
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+class Checkpoint:
+    """The checkpoints of one seed of one run. Only rank 0 touches them."""
+
+    def __init__(self, folder: Path, say: Say = print):
+        self.folder = folder
+        self.say = say
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder: a second run of the same key waits until the first has ended."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.parent / f"{self.folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.say(f"another run of {self.folder.parent.name} with the same key is under way: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def files(self) -> list[Path]:
+        """Checkpoints, newest first."""
+        return sorted(self.folder.glob("*.ckpt"), reverse=True)
+
+    def save(self, state: dict) -> None:
+        """Write a checkpoint beside the one before it: at every moment one of them is whole."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        payload = buffer.getbuffer()
+        files = self.files()
+        number = int(files[0].stem) + 1 if files else 0
+        target = self.folder / f"{number:09d}.ckpt"
+        partial = target.with_suffix(".tmp")
+        with partial.open("wb") as out:
+            out.write(MAGIC + hashlib.sha256(payload).digest())
+            out.write(payload)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(target)
+        sync_folder(self.folder)
+        for old in files[1:]:
+            old.unlink()
+
+    def load(self) -> dict | None:
+        """The newest whole checkpoint, or None. A damaged one is said and passed over."""
+        for file in self.files():
+            content = file.read_bytes()
+            head = len(MAGIC) + 32
+            payload = memoryview(content)[head:]
+            whole = content.startswith(MAGIC) and hashlib.sha256(payload).digest() == content[len(MAGIC) : head]
+            if whole:
+                return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            self.say(f"checkpoint {file.name} of {self.folder.parent.name} is damaged: using the one before it")
+            file.unlink()
+        return None
+
+    def finish(self, write: Callable[[Path], None]) -> None:
+        """Keep a finished run's outs in place of its checkpoints."""
+        partial = self.folder / "finished.tmp"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write(partial)
+        partial.replace(self.finished)
+        for file in self.files():
+            file.unlink()
+
+    @property
+    def finished(self) -> Path:
+        """The outs of a run that ended; the folder exists only then."""
+        return self.folder / "finished"
+
+
+def prune(root: Path, gib: float, keep: list[Path]) -> None:
+    """Remove the folders of runs that were used longest ago until the store is no larger than `gib`."""
+    folders = [f for f in root.glob("*/*") if f.is_dir()]
+    size = {f: sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in folders}
+    excess = sum(size.values()) - gib * 2**30
+    for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
+        if excess <= 0:
+            return
+        if folder in keep:
+            continue
+        lock = FileLock(folder.parent / f"{folder.name}.lock")
+        try:
+            with lock.acquire(timeout=0):
+                shutil.rmtree(folder)
+                excess -= size[folder]
+        except Timeout:
+            continue
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder outlast a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

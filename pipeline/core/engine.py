@@ -1,0 +1,313 @@
+"""The training loop: every method, one process or several, resumed at any batch.
+
+The engine alone knows devices, processes, optimizers and checkpoints. Randomness is a function of counters: the
+order of (seed, leg, epoch), a method's draws of (seed, leg, epoch, step), initial weights of (seed, network), views
+of (seed, epoch, index). So a checkpoint holds weights, momenta and counters, and no generator's state.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pipeline.core.bundle import initial
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.counters import hash64
+from pipeline.core.history import Row, Tally, rows_of
+from pipeline.core.interrupt import Interruption
+from pipeline.core.live import Live, State
+from pipeline.core.progress import Progress
+from pipeline.core.schedule import Schedule, factor
+from pipeline.core.trainset import TrainingSet, Views
+from pipeline.core.validation import validate
+from pipeline.core.vocabulary import Batch, Leg, Losses, Method, Network
+from pipeline.core.world import Processes
+from pipeline.errors import DataError, ParamsError, UserError
+
+COUNTERS = ("leg", "epoch", "step", "seconds", "steps", "images", "noted")
+
+
+class Recipe(Schedule, Protocol):
+    """The keys of params.yaml's `train` that the engine reads."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
+
+@dataclass
+class Trained:
+    """A network after its last leg, and at its best epoch on the validation split."""
+
+    last: State
+    best: State
+    validation: dict[str, Any]
+
+
+@dataclass
+class Result:
+    """What a run leaves."""
+
+    networks: dict[str, Trained]
+    rows: list[Row]
+    seconds: float
+    steps: int
+    images: int
+
+
+@dataclass
+class Position:
+    """Where a run is. Everything that a checkpoint holds besides the weights of this moment's learners."""
+
+    leg: int = 0
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    images: int = 0
+    noted: int = 0
+    rows: list[Row] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict)
+    trained: dict[str, Trained] = field(default_factory=dict)
+
+
+class Run:
+    """One seed of one method."""
+
+    def __init__(
+        self,
+        method: Method,
+        networks: Mapping[str, Network],
+        train: Views,
+        validation: Views,
+        recipe: Recipe,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        checkpoint: Checkpoint | None = None,
+        checkpoint_minutes: float = 10.0,
+        progress: Progress | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.method, self.recipe, self.seed, self.dtype = method, recipe, seed, dtype
+        self.views, self.validation = train, validation
+        self.networks = dict(networks)
+        self.accelerator, self.world = accelerator, Processes(accelerator)
+        self.checkpoint, self.checkpoint_seconds = checkpoint, 60 * checkpoint_minutes
+        self.progress = progress or Progress.silent()
+        self.at = Position()
+        self.tally = Tally()
+        if recipe.batch_size % self.world.size:
+            raise ParamsError(
+                f"train.batch_size {recipe.batch_size} must be divisible by the {self.world.size} processes"
+            )
+        self.nets = {name: self.live(name, network) for name, network in self.networks.items()}
+        self.train_set = TrainingSet(train, self.networks, world=self.world, seed=seed, dtype=dtype, memo=self.at.memo)
+
+    def live(self, name: str, network: Network) -> Live:
+        module = initial(
+            network,
+            seed=hash64(self.seed, "weights", name),
+            num_classes=self.views.num_classes,
+            in_chans=self.views.in_chans,
+            image_size=self.views.image_size,
+        )
+        return Live(
+            module.to(self.dtype),
+            self.accelerator,
+            learns=network.learns,
+            lr=self.recipe.lr * network.lr_scale,
+            train=self.recipe,
+        )
+
+    def train(self) -> Result:
+        """Train every leg, from the checkpoint if there is one."""
+        resumed = self.restore()
+        with Interruption() as interruption:
+            self.interruption = interruption
+            for number, leg in enumerate(self.method.legs(self.nets, self.train_set)):
+                notes = self.train_set.notes()
+                if number < self.at.leg:
+                    continue
+                if number >= self.at.noted:
+                    self.at.rows += [(number, 0, *note) for note in notes]
+                    self.at.noted = number + 1
+                self.run_leg(number, leg, resumed if resumed and number == resumed["leg"] else None)
+        at = self.at
+        return Result(at.trained, at.rows, at.seconds, at.steps, at.images)
+
+    def run_leg(self, number: int, leg: Leg, resumed: dict | None) -> None:
+        """Train a leg's learners for its epochs."""
+        epochs = self.recipe.epochs if leg.epochs is None else leg.epochs
+        data = self.train_set.of(leg)
+        batch_size = self.recipe.batch_size
+        n_steps = len(data.rows) // batch_size
+        if n_steps == 0:
+            raise DataError(
+                f"train.batch_size is {batch_size}, but {', '.join(leg.learners)} may learn from "
+                f"{len(data.rows)} images only"
+            )
+        learners = [self.nets[name] for name in leg.learners]
+        for live in learners:
+            live.start(fresh=leg.fresh)
+        if resumed:
+            self.restore_learners(resumed)
+        elif leg.extra is not None:
+            self.save(leg)
+        self.progress.leg(number, leg, epochs, n_steps)
+        saved = clock = time.perf_counter()
+
+        def lap() -> None:
+            nonlocal clock
+            now = time.perf_counter()
+            self.at.seconds += now - clock
+            clock = now
+
+        for epoch in range(self.at.epoch, epochs + 1):
+            order = self.order(number, epoch, data.rows)
+            for step in range(self.at.step, n_steps):
+                rows = self.world.mine(order[step * batch_size : (step + 1) * batch_size])
+                batch = self.batch(data, rows, number, epoch, step)
+                rate = factor(self.recipe, (epoch - 1) * n_steps + step, epochs * n_steps, epochs)
+                for losses in self.method.step(self.nets, leg, batch):
+                    self.update(losses, rate, step)
+                self.at.step = step + 1
+                self.at.steps += 1
+                self.at.images += batch_size
+                self.progress.step()
+                if self.interruption.asked or time.perf_counter() - saved > self.checkpoint_seconds:
+                    lap()
+                    self.check_finite(number, epoch)
+                    self.save(leg)
+                    saved = time.perf_counter()
+                    self.interruption.obey(self.checkpoint is not None)
+            self.end_epoch(number, epoch, epochs, leg)
+            lap()
+            self.at.step, self.at.epoch = 0, epoch + 1
+            if epoch < epochs:
+                self.save(leg)
+                saved = time.perf_counter()
+        if epochs == 0:
+            self.end_epoch(number, 0, epochs, leg)
+        for name in leg.learners:
+            self.nets[name].stop()
+            self.at.trained[name].last = self.nets[name].weights()
+        self.at.leg, self.at.epoch = number + 1, 1
+        self.save(None)
+
+    def order(self, leg: int, epoch: int, rows: Tensor) -> Tensor:
+        """The rows of an epoch in their order, on the device."""
+        draw = torch.Generator().manual_seed(hash64(self.seed, "order", leg, epoch))
+        return rows[torch.randperm(len(rows), generator=draw)].to(self.world.device)
+
+    def batch(self, data: Any, rows: Tensor, leg: int, epoch: int, step: int) -> Batch:
+        # Layers that draw (dropout) use torch's own generator: it too is a function of counters.
+        torch.manual_seed(hash64(self.seed, "layers", leg, epoch, step, self.world.rank))
+        return Batch(
+            x=data.views(rows, seed=self.seed, epoch=epoch).to(self.dtype),
+            y=data.views.labels[rows],
+            index=rows,
+            draw=torch.Generator().manual_seed(hash64(self.seed, "draw", leg, epoch, step)),
+            world=self.world,
+            note=lambda network, term, value: self.tally.add(step, network, term, value),
+        )
+
+    def update(self, losses: Losses, rate: float, step: int) -> None:
+        """One update of every network that is named."""
+        for name, terms in losses.items():
+            for term, value in terms.items():
+                self.tally.add(step, name, term, value)
+        lives = [self.nets[name] for name in losses]
+        for live in lives:
+            live.zero_grad()
+        # The networks' losses share no weights, so one backward of their sum is the backward of each.
+        total = sum(value for terms in losses.values() for value in terms.values())
+        try:
+            self.accelerator.backward(total)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"out of memory: train.batch_size {self.recipe.batch_size} with the networks "
+                f"{', '.join(self.nets)} on {self.world.device}"
+            ) from None
+        for live in lives:
+            live.step(rate)
+
+    def end_epoch(self, number: int, epoch: int, epochs: int, leg: Leg) -> None:
+        """Write the epoch's history, validate, and keep what is best so far."""
+        self.check_finite(number, epoch)
+        means = self.tally.means(self.world, self.world.device)
+        self.tally = Tally()
+        rows = rows_of(number, epoch, means)
+        watched = leg.learners if epoch > 1 else (*leg.learners, *leg.guides)
+        for name in watched:
+            measured = validate(self.nets[name].teach, self.validation, self.world, self.dtype)
+            rows += [(number, epoch, name, f"validation/{k}", v) for k, v in measured.items()]
+            if name in leg.learners:
+                self.keep_best(name, measured["top1"], epoch)
+        self.at.rows += rows
+        self.progress.epoch(number, epoch, epochs, leg, rows)
+
+    def keep_best(self, name: str, top1: float, epoch: int) -> None:
+        trained = self.at.trained.get(name)
+        if trained is None or epoch <= 1 or top1 > trained.validation["best"]:
+            best = self.nets[name].weights()
+            self.at.trained[name] = Trained(
+                last=best, best=best, validation={"last": top1, "best": top1, "best_epoch": epoch}
+            )
+        else:
+            trained.validation["last"] = top1
+
+    def check_finite(self, leg: int, epoch: int) -> None:
+        found = self.tally.not_finite()
+        if found:
+            network, term, step = found
+            raise UserError(
+                f"the loss is not finite: network {network}, term {term}, leg {leg}, epoch {epoch}, step {step} "
+                f"(train.lr is {self.recipe.lr}; a smaller one may help)"
+            )
+
+    def save(self, leg: Leg | None) -> None:
+        """Checkpoint this moment; `leg` is the one under way, None between two."""
+        if self.checkpoint is None or self.world.rank != 0:
+            return
+        at = self.at
+        self.checkpoint.save(
+            {
+                **{k: getattr(at, k) for k in COUNTERS},
+                "rows": at.rows,
+                "memo": at.memo,
+                "trained": {name: vars(trained) for name, trained in at.trained.items()},
+                "learners": {name: self.nets[name].weights() for name in leg.learners} if leg else {},
+                "optimizers": {name: self.nets[name].momenta() for name in leg.learners} if leg else {},
+                "tally": self.tally.state(),
+            }
+        )
+
+    def restore(self) -> dict | None:
+        """Go to where the newest checkpoint is."""
+        state = self.checkpoint.load() if self.checkpoint and self.world.rank == 0 else None
+        (state,) = self.world.agree([state])
+        if state is None:
+            return None
+        for key in COUNTERS:
+            setattr(self.at, key, state[key])
+        self.at.rows = [tuple(row) for row in state["rows"]]
+        self.at.memo.update(state["memo"])
+        self.at.trained = {name: Trained(**trained) for name, trained in state["trained"].items()}
+        for name, trained in self.at.trained.items():
+            self.nets[name].load(trained.last)
+        self.tally = Tally.restored(state["tally"], self.world.device)
+        self.progress.resumed(self.at.leg, self.at.epoch, self.at.step)
+        return state
+
+    def restore_learners(self, state: dict) -> None:
+        for name in state["learners"]:
+            self.nets[name].load(state["learners"][name])
+            self.nets[name].load_momenta(state["optimizers"][name])

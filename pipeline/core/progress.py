@@ -1,0 +1,92 @@
+"""What a person sees of a run: a bar in a terminal, one line an epoch elsewhere."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from pipeline.core.history import Row
+from pipeline.core.vocabulary import Leg
+
+
+class Progress:
+    """Progress of one run. `label` says which, e.g. "orc seed 0"."""
+
+    def __init__(self, label: str, *, console: Console | None = None):
+        self.label = label
+        self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.bar: Bar | None = None
+        self.quiet = False
+
+    @classmethod
+    def silent(cls) -> "Progress":
+        progress = cls("")
+        progress.quiet = True
+        return progress
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            self.console.print(line, markup=False)
+
+    def resumed(self, leg: int, epoch: int, step: int) -> None:
+        self.say(f"{self.label}: going on from the checkpoint at leg {leg}, epoch {epoch}, step {step}")
+
+    def leg(self, number: int, leg: Leg, epochs: int, n_steps: int) -> None:
+        self.clock, self.done, self.n_steps = time.perf_counter(), 0, n_steps
+        self.close()
+        if self.console.is_terminal and not self.quiet:
+            columns = ("{task.description}", "{task.fields[said]}")
+            self.bar = Bar(
+                TextColumn(columns[0]),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn(columns[1]),
+                console=self.console,
+                transient=True,
+            )
+            self.task = self.bar.add_task(f"{self.label} {name_of(leg)}", total=epochs * n_steps, said="")
+            self.bar.start()
+
+    def step(self) -> None:
+        self.done += 1
+        if self.bar:
+            rate = self.done / (time.perf_counter() - self.clock)
+            self.bar.update(self.task, advance=1, said=f"{rate:.0f} steps/s {self.said}")
+
+    said = ""
+
+    def epoch(self, number: int, epoch: int, epochs: int, leg: Leg, rows: list[Row]) -> None:
+        """The epoch's losses and validation accuracy of each learner, and who was promoted how often."""
+        value = {(network, term): v for _, _, network, term, v in rows}
+        parts = []
+        for name in leg.learners:
+            losses = [f"{term} {v:.3f}" for (n, term), v in value.items() if n == name and is_loss(term)]
+            part = f"{name} {' '.join(losses)} val {value[name, 'validation/top1']:.1f}%"
+            if (name, "promoted") in value:
+                part += f" promoted {value[name, 'promoted']:.0%}"
+            parts.append(part)
+        self.said = f"epoch {epoch}/{epochs} | {' | '.join(parts)}"
+        if self.bar is None:
+            rate = self.done / (time.perf_counter() - self.clock)
+            self.say(f"{self.label}: {self.said} | {rate:.0f} steps/s")
+        elif epoch == epochs:
+            self.close()
+            self.say(f"{self.label}: {self.said}")
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+
+def name_of(leg: Leg) -> str:
+    """learners <- guides."""
+    guides = f" <- {', '.join(leg.guides)}" if leg.guides else ""
+    return ", ".join(leg.learners) + guides
+
+
+def is_loss(term: str) -> bool:
+    return term.split("/")[0] in ("ce", "kd", "kl", "intensive", "private", "group")

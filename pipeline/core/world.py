@@ -1,0 +1,57 @@
+"""All processes of a run as one: the only place where ranks agree on anything."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Processes:
+    """The ranks of an Accelerator (`vocabulary.World`). With one process every call is the identity."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.rank = accelerator.process_index
+        self.size = accelerator.num_processes
+        self.device = accelerator.device
+
+    def mean(self, value: Tensor) -> Tensor:
+        value = value.detach().clone()
+        if self.size > 1:
+            dist.all_reduce(value)
+            value /= self.size
+        return value
+
+    def gather(self, value: Tensor) -> Tensor:
+        value = value.detach()
+        if self.size == 1:
+            return value
+        parts = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+
+    def mine(self, value: Tensor) -> Tensor:
+        local = len(value) // self.size
+        return value[self.rank * local : (self.rank + 1) * local]
+
+    def share(self, items: int) -> range:
+        return range(self.rank, items, self.size)
+
+    def join(self, parts: list[Any]) -> list[Any]:
+        if self.size == 1:
+            return parts
+        everyone: list[list[Any]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(everyone, parts)
+        total = sum(len(part) for part in everyone)
+        return [everyone[k % self.size][k // self.size] for k in range(total)]
+
+    def agree(self, values: list[Any]) -> list[Any]:
+        """Rank 0's values, on every rank."""
+        if self.size > 1:
+            dist.broadcast_object_list(values)
+        return values
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()

@@ -1,0 +1,85 @@
+"""A split on the device, and augmented views of it as a function of (seed, epoch, index)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad as pad_tensor
+
+from pipeline.core.counters import uniform
+
+
+class Views:
+    """Images resident on the device as padded rows; a batch is one gather.
+
+    images: [N, H, W, D] uint8, or float32 in 0..255; labels: [N].  mean, std: one a channel, of pixels in 0..1.
+    pad: pixels of zeros around an image, of which a random crop of its own size is taken; flip: mirror half of them.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | Tensor,
+        labels: np.ndarray | Tensor,
+        *,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float] | Tensor,
+        pad: int,
+        flip: bool,
+        num_classes: int,
+        device: torch.device,
+    ):
+        images = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
+        self.images = images
+        _, height, width, depth = images.shape
+        self.image_size, self.in_chans, self.num_classes = (height, width), depth, num_classes
+        self.pad, self.flip, self.device = pad, flip, device
+        self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
+        self.mean = torch.as_tensor(mean, dtype=torch.float32)
+        self.std = torch.as_tensor(std, dtype=torch.float32)
+        self.wide = width + 2 * pad
+        padded = pad_tensor(images, (0, 0, pad, pad, pad, pad))
+        self.rows = padded.reshape(-1, depth).to(device)
+        self.per_image = (height + 2 * pad) * self.wide
+        self.scale = (1 / (255 * self.std)).to(device)
+        self.shift = (self.mean / self.std).to(device)
+        self.down = torch.arange(height, device=device)[None, :, None] * self.wide
+        self.along = torch.arange(width, device=device)[None, None, :]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Augmented, normalised images [B, D, H, W] float32."""
+        span = 2 * self.pad + 1
+        top = (uniform(seed, "top", epoch, index) * span).long()
+        left = (uniform(seed, "left", epoch, index) * span).long()
+        along = self.along
+        if self.flip:
+            flipped = uniform(seed, "flip", epoch, index) < 0.5
+            along = torch.where(flipped[:, None, None], self.image_size[1] - 1 - along, along)
+        return self.gather(index, top, left, along)
+
+    def plain(self, index: Tensor) -> Tensor:
+        """Normalised images [B, D, H, W] float32, without augmentation."""
+        middle = torch.full_like(index, self.pad)
+        return self.gather(index, middle, middle, self.along)
+
+    def gather(self, index: Tensor, top: Tensor, left: Tensor, along: Tensor) -> Tensor:
+        first = index * self.per_image + top * self.wide + left
+        pixels = self.rows[(first[:, None, None] + self.down + along).reshape(-1)]
+        x = pixels.to(torch.float32) * self.scale - self.shift
+        return x.reshape(len(index), *self.image_size, self.in_chans).permute(0, 3, 1, 2)
+
+    def joined(self, images: Tensor, labels: Tensor) -> "Views":
+        """These images and then others, [M, H, W, D] float32 in 0..255: their rows are len(self) and up."""
+        return Views(
+            torch.cat([self.images.to(torch.float32), images.to(torch.float32)]),
+            torch.cat([self.labels.cpu(), labels.cpu()]),
+            mean=self.mean,
+            std=self.std,
+            pad=self.pad,
+            flip=self.flip,
+            num_classes=self.num_classes,
+            device=self.device,
+        )

@@ -1,0 +1,53 @@
+"""Train the members of a cooperative group on what each of them has, and one network of each kind on all data."""
+
+import shutil
+from pathlib import Path
+
+from stages.command import command
+
+
+def main() -> None:
+    """Train Cooperative's base networks (cooperative.members, student.arch, train.*), for every seed.
+
+    Reads data/prepared; writes models/members/seed-N: each member, and all/ARCH for each architecture among them.
+    """
+    from pipeline.params import load, runtime
+
+    from pipeline.core.launch import settle_threads
+
+    p = load("train", "student.arch", "seeds", "cooperative.members")
+    settle_threads(runtime().threads)
+    from pipeline.core.session import Session, replace_folder
+    from pipeline.core.vocabulary import Network
+    from pipeline.data.members import members_of, rows_of
+    from pipeline.methods.scratch import Scratch
+
+    session = Session(
+        "members",
+        recipe=p["train"],
+        decides={k: v for k, v in p.plain().items() if k != "seeds"},
+        code=("stages/members.py", "pipeline/methods/scratch.py"),
+        runtime=runtime(),
+        data=Path("data/prepared"),
+    )
+    labels = session.data.labels("train")
+    members = members_of(p["cooperative.members"], session.data.classes, p["student.arch"])
+    trained = {}
+    for seed in p["seeds"]:
+        networks = {
+            **{name: Network(m.arch, sees=rows_of(name, m, labels, seed)) for name, m in members.items()},
+            **{f"all/{arch}": Network(arch) for arch in dict.fromkeys(m.arch for m in members.values())},
+        }
+        about = {"method": "members", "members": list(members)}
+        trained[seed] = session.train(Scratch(label_smoothing=0.0), networks, seed, about)
+
+    def fill(folder: Path) -> None:
+        for seed, outs in trained.items():
+            shutil.copytree(outs / "networks", folder / f"seed-{seed}")
+
+    if session.accelerator.is_main_process:
+        replace_folder(Path("models/members"), fill)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,8 @@
+"""One thread for every test: spinning threads on shared cores make nothing faster."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -1,0 +1,71 @@
+"""A stage for one step of a method: tiny real networks, one real process, a batch."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from pipeline.core.live import Live
+from pipeline.core.vocabulary import Batch
+from pipeline.core.world import Processes
+
+RECIPE = SimpleNamespace(momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def tiny(seed: int, n_classes: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, n_classes)
+    ).double()
+
+
+@dataclass
+class Stage:
+    """Networks by name, as the engine holds them, and what a step needs besides."""
+
+    nets: dict[str, Live]
+    batch: Batch
+    notes: dict = field(default_factory=dict)
+
+    def take(self, method, leg, after_yield=None):
+        """Run one step as the engine does; returns what was yielded, as numbers."""
+        said = []
+        for losses in method.step(self.nets, leg, self.batch):
+            said.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
+            for name in losses:
+                self.nets[name].zero_grad()
+            sum(v for terms in losses.values() for v in terms.values()).backward()
+            if after_yield:
+                after_yield(losses)
+            for name in losses:
+                self.nets[name].step(1.0)
+        return said
+
+
+@pytest.fixture
+def stage():
+    accelerator = Accelerator(cpu=True)
+
+    def build(learners, guides=(), size=6, seed=0):
+        nets = {
+            name: Live(tiny(k), accelerator, learns=name in learners, lr=0.1, train=RECIPE)
+            for k, name in enumerate((*learners, *guides))
+        }
+        for name in learners:
+            nets[name].start(fresh=False)
+        g = torch.Generator().manual_seed(seed)
+        notes = {}
+        batch = Batch(
+            x=torch.randn(size, 1, 4, 4, generator=g, dtype=torch.float64),
+            y=torch.randint(3, (size,), generator=g),
+            index=torch.arange(size),
+            draw=torch.Generator().manual_seed(7),
+            world=Processes(accelerator),
+            note=lambda network, term, value: notes.setdefault((network, term), value),
+        )
+        return Stage(nets, batch, notes)
+
+    return build

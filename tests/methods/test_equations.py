@@ -1,0 +1,245 @@
+"""What each method yields equals the paper's equations, worked out here from the networks' logits."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from pipeline.core.vocabulary import Leg
+from pipeline.methods.average import Average
+from pipeline.methods.dgkd import DGKD
+from pipeline.methods.dml import DML
+from pipeline.methods.kd import KD
+from pipeline.methods.orc import ORC, draw_in_proportion
+from pipeline.methods.scratch import Scratch
+from pipeline.methods.takd import TAKD
+
+TAU = 4.0
+
+
+def ce(z, y):
+    return float(cross_entropy(z, y))
+
+
+def kd(z_s, z_t, tau=TAU):
+    term = kl_div(log_softmax(z_s / tau, 1), log_softmax(z_t / tau, 1), log_target=True, reduction="sum")
+    return float(tau**2 * term / len(z_s))
+
+
+def train_mode(net, x):
+    """Logits in training mode, leaving the running statistics as they are."""
+    state = {k: v.clone() for k, v in net.bare.state_dict().items()}
+    z = net(x).detach()
+    net.bare.load_state_dict(state)
+    return z
+
+
+def orc(**changed):
+    teachings = {"intensive": True, "private": True, "group": True} | changed.pop("teachings", {})
+    fields = {
+        "beta": 0.6,
+        "temperature": TAU,
+        "mixup_alpha": 1.0,
+        "pivot_lr_scale": 0.01,
+        "promoted": 1,
+        "feedback": "loss",
+        "guidance": "individual",
+        "group": None,
+    }
+    return ORC(teachings=teachings, **(fields | changed))
+
+
+def test_scratch_is_cross_entropy(stage):
+    s = stage(["student"])
+    z = train_mode(s.nets["student"], s.batch.x)
+    (said,) = s.take(Scratch(label_smoothing=0.0), Leg(("student",)))
+    assert said == {"student": {"ce": pytest.approx(ce(z, s.batch.y))}}
+
+
+def test_kd_weighs_cross_entropy_and_the_teacher(stage):
+    s = stage(["student"], ["teacher"])
+    x, y = s.batch.x, s.batch.y
+    z, z_t = train_mode(s.nets["student"], x), s.nets["teacher"].teach(x)
+    (said,) = s.take(KD(temperature=TAU, alpha=0.7, scale=2.0), Leg(("student",), ("teacher",)))
+    assert said["student"]["ce"] == pytest.approx(2 * 0.3 * ce(z, y))
+    assert said["student"]["kd/teacher"] == pytest.approx(2 * 0.7 * kd(z, z_t))
+
+
+def test_takd_learns_from_its_predecessor_alone(stage):
+    s = stage(["student"], ["ta2"])
+    x, y = s.batch.x, s.batch.y
+    z, z_t = train_mode(s.nets["student"], x), s.nets["ta2"].teach(x)
+    (said,) = s.take(TAKD(temperature=TAU, lam=0.7), Leg(("student",), ("ta2",)))
+    assert said["student"] == {"ce": pytest.approx(0.3 * ce(z, y)), "kd/ta2": pytest.approx(0.7 * kd(z, z_t))}
+
+
+@pytest.mark.parametrize("normalise", ["sum", "mean"])
+@pytest.mark.parametrize("lam", [0.7, {"teacher": 0.7, "ta1": 0.2, "ta2": 0.5}])
+def test_dgkd_sums_one_kd_loss_per_guide(stage, normalise, lam):
+    guides = ("teacher", "ta1", "ta2")
+    s = stage(["student"], guides)
+    x, y = s.batch.x, s.batch.y
+    z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
+    method = DGKD(temperature=TAU, lam=lam, normalise=normalise, survival=1.0, drop_teacher=False)
+    (said,) = s.take(method, Leg(("student",), guides))
+    weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
+    share = 1 if normalise == "sum" else 1 / 3
+    expected = {"ce": share * sum(1 - w for w in weight.values()) * ce(z, y)}
+    expected |= {f"kd/{g}": share * weight[g] * kd(z, z_g[g]) for g in guides}
+    assert said["student"] == pytest.approx(expected)
+
+
+def test_one_lam_gives_the_papers_weight_of_cross_entropy(stage):
+    s = stage(["student"], ["teacher", "ta1", "ta2"])
+    z = train_mode(s.nets["student"], s.batch.x)
+    method = DGKD(temperature=TAU, lam=0.75, normalise="sum", survival=1.0, drop_teacher=False)
+    (said,) = s.take(method, Leg(("student",), ("teacher", "ta1", "ta2")))
+    n = 2
+    assert said["student"]["ce"] == pytest.approx((n + 1) * (1 - 0.75) * ce(z, s.batch.y))
+
+
+@pytest.mark.parametrize("drop_teacher", [False, True])
+def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(stage, drop_teacher):
+    guides = ("teacher", "ta1", "ta2")
+    method = DGKD(temperature=TAU, lam=0.7, normalise="sum", survival=0.0, drop_teacher=drop_teacher)
+    s = stage(["student"], guides)
+    ran = []
+    for g in guides:
+        s.nets[g].bare.register_forward_hook(lambda *_, g=g: ran.append(g))
+    (said,) = s.take(method, Leg(("student",), guides))
+    assert ran == ([] if drop_teacher else ["teacher"])
+    assert [term for term in said["student"] if term != "ce"] == [f"kd/{g}" for g in ran]
+
+
+def test_guides_survive_as_often_as_asked(stage):
+    s = stage(["student"], ["teacher", "ta1", "ta2"])
+    method = DGKD(temperature=TAU, lam=0.7, normalise="sum", survival=0.75, drop_teacher=False)
+    kept = [method.surviving(("teacher", "ta1", "ta2"), s.batch) for _ in range(4000)]
+    assert all("teacher" in k for k in kept)
+    for ta in ("ta1", "ta2"):
+        assert sum(ta in k for k in kept) / 4000 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
+
+
+def test_average_distils_the_mean_of_probabilities(stage):
+    guides = ("teacher", "ta1")
+    s = stage(["student"], guides)
+    x, y = s.batch.x, s.batch.y
+    z = train_mode(s.nets["student"], x)
+    mean = torch.stack([(s.nets[g].teach(x) / TAU).softmax(1) for g in guides]).mean(0)
+    (said,) = s.take(Average(temperature=TAU, alpha=0.7, scale=3.0), Leg(("student",), guides))
+    assert said["student"]["ce"] == pytest.approx(3 * 0.3 * ce(z, y))
+    assert said["student"]["kd/average"] == pytest.approx(3 * 0.7 * kd(z, TAU * mean.log()))
+
+
+def test_dml_peers_learn_in_turn_from_what_the_others_say_now(stage):
+    peers = ("student", "ta1", "ta2")
+    s = stage(peers)
+    x, y = s.batch.x, s.batch.y
+    checked = []
+    generator = DML(temperature=1.0, weight=0.5, peers=None).step(s.nets, Leg(peers), s.batch)
+    for peer in peers:
+        expected = {"ce": ce(train_mode(s.nets[peer], x), y)}
+        z = train_mode(s.nets[peer], x)
+        for other in peers:
+            if other != peer:
+                expected[f"kl/{other}"] = 0.5 / 2 * kd(z, s.nets[other].teach(x), 1.0)
+        losses = next(generator)
+        assert {t: float(v) for t, v in losses[peer].items()} == pytest.approx(expected)
+        s.nets[peer].zero_grad()
+        sum(losses[peer].values()).backward()
+        s.nets[peer].step(1.0)
+        checked.append(peer)
+    assert checked == list(peers)
+
+
+def first_step_of_orc(s, method, leg):
+    """Walk one step of ORC, with the networks' logits taken just before each update."""
+    x = s.batch.x
+    students = [n for n in leg.learners if n != "pivot"]
+    before = {n: train_mode(s.nets[n], x) for n in students}
+    seen, said = [], []
+    for losses in method.step(s.nets, leg, s.batch):
+        seen.append({n: s.nets[n].teach(x) for n in s.nets})
+        said.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
+        for n in losses:
+            s.nets[n].zero_grad()
+        sum(v for terms in losses.values() for v in terms.values()).backward()
+        for n in losses:
+            s.nets[n].step(1.0)
+    return before, seen, said
+
+
+@pytest.mark.parametrize("guidance", ["individual", "ensemble"])
+@pytest.mark.parametrize("promoted", [1, 2])
+def test_orc_teaches_in_the_papers_order(stage, guidance, promoted):
+    students = ("student", "ta1", "ta2")
+    s = stage((*students, "pivot"))
+    y, beta = s.batch.y, 0.6
+    method = orc(guidance=guidance, promoted=promoted)
+    before, seen, said = first_step_of_orc(s, method, Leg((*students, "pivot")))
+    ranked = sorted(students, key=lambda n: ce(before[n], y))
+    temporary, others = ranked[:promoted], ranked[promoted:]
+
+    intensive, private, group = said
+    assert list(intensive) == ["pivot"]
+    assert set(private) == set(temporary)
+    pivot = seen[1]["pivot"]  # after its own update
+    for t in temporary:
+        expected = {"ce": (1 - beta) * ce(before[t], y), "private": beta * kd(before[t], pivot)}
+        assert private[t] == pytest.approx(expected)
+    assert set(group) == set(others)
+    taught = [seen[2][t] for t in temporary]  # after theirs
+    for n in others:
+        expected = {"ce": (1 - beta) * ce(before[n], y)}
+        if guidance == "individual":
+            expected["group/temporary"] = beta * sum(kd(before[n], z) for z in taught)
+            expected["group/pivot"] = beta * kd(before[n], pivot)
+        else:
+            expected["group/ensemble"] = beta * kd(before[n], torch.stack([*taught, pivot]).mean(0))
+        assert group[n] == pytest.approx(expected)
+
+
+def test_orc_intensive_teaching_is_mixup_with_feedback(stage):
+    s = stage(("student", "pivot"))
+    method = orc(group={})
+    x, y = s.batch.x, s.batch.y
+    z = train_mode(s.nets["student"], x)
+    loss = cross_entropy(z, y, reduction="none")
+    replay = torch.Generator().manual_seed(7)
+    mu = method.mixing(s.batch._replace(draw=replay))
+    f = draw_in_proportion(loss, replay)
+    z_mix = train_mode(s.nets["pivot"], mu * x + (1 - mu) * x[f])
+    said = s.take(method, Leg(("student", "pivot")))
+    assert said[0]["pivot"]["intensive"] == pytest.approx(mu * ce(z_mix, y) + (1 - mu) * ce(z_mix, y[f]))
+    assert s.notes["pivot", "feedback"].sum() == len(y)
+
+
+@pytest.mark.parametrize("off", ["intensive", "private", "group"])
+def test_a_teaching_that_is_off_leaves_plain_cross_entropy_or_a_frozen_pivot(stage, off):
+    students = ("student", "ta1", "ta2")
+    learners, guides = ((*students, "pivot"), ()) if off != "intensive" else (students, ("pivot",))
+    s = stage(learners, guides)
+    _, _, said = first_step_of_orc(s, orc(teachings={off: False}), Leg(learners, guides))
+    terms = {term for yielded in said for losses in yielded.values() for term in losses}
+    assert not any(term.startswith(off) for term in terms)
+    on = {"intensive", "private", "group"} - {off}
+    assert all(any(term.startswith(name) for term in terms) for name in on)
+    if off == "private":
+        assert all(list(losses) == ["ce"] for losses in said[1].values())
+    if off == "group":
+        assert all(list(losses) == ["ce"] for losses in said[2].values())
+
+
+def test_feedback_is_drawn_in_proportion_to_the_loss():
+    weight = torch.tensor([1.0, 0.0, 3.0, 4.0] * 50)
+    g = torch.Generator().manual_seed(0)
+    counts = torch.zeros(200)
+    for _ in range(500):
+        counts += torch.bincount(draw_in_proportion(weight, g), minlength=200)
+    share = counts.reshape(50, 4).sum(0) / counts.sum()
+    torch.testing.assert_close(share, torch.tensor([1.0, 0.0, 3.0, 4.0]) / 8, atol=0.01, rtol=0)
+
+
+def test_feedback_of_a_batch_without_errors_is_uniform():
+    g = torch.Generator().manual_seed(0)
+    drawn = torch.cat([draw_in_proportion(torch.zeros(4), g) for _ in range(2000)])
+    torch.testing.assert_close(torch.bincount(drawn) / 8000, torch.full((4,), 0.25), atol=0.02, rtol=0)

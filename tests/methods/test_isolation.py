@@ -1,0 +1,121 @@
+"""A yielded term reaches the weights of the network that it names, and of no other; guides never change."""
+
+import pytest
+import torch
+
+from pipeline.core.vocabulary import Leg
+from pipeline.methods.average import Average
+from pipeline.methods.cooperative import Cooperative
+from pipeline.methods.dgkd import DGKD
+from pipeline.methods.dml import DML
+from pipeline.methods.kd import KD
+from pipeline.methods.orc import ORC
+from pipeline.methods.scratch import Scratch
+from pipeline.methods.takd import TAKD
+
+CHAIN = ("teacher", "ta1", "ta2")
+GROUP = ("student", "ta1", "ta2")
+ON = {"intensive": True, "private": True, "group": True}
+OFF_PIVOT = {**ON, "intensive": False}
+ORC_FIELDS = dict(beta=0.9, temperature=4.0, mixup_alpha=1.0, pivot_lr_scale=0.01, feedback="loss", group=None)
+COOPERATIVE = dict(
+    expertise="instance",
+    class_recall=0.5,
+    source="pooled",
+    alpha=0.5,
+    steps=1,
+    step_size=0.1,
+    proximity=0.0,
+    tolerance=0.0,
+    counterfactual_of="teacher",
+    pool="raw",
+)
+
+CASES = {
+    "scratch": (Scratch(label_smoothing=0.1), ("student",), ()),
+    "kd": (KD(temperature=4.0, alpha=0.9, scale=1.0), ("student",), ("teacher",)),
+    "takd": (TAKD(temperature=4.0, lam=0.9), ("student",), ("ta2",)),
+    "average": (Average(temperature=4.0, alpha=0.9, scale=1.0), ("student",), CHAIN),
+    "dml": (DML(temperature=1.0, weight=1.0, peers=None), GROUP, ()),
+    "dgkd": (
+        DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=0.5, drop_teacher=True),
+        ("student",),
+        CHAIN,
+    ),
+    "orc": (ORC(promoted=1, guidance="individual", teachings=ON, **ORC_FIELDS), (*GROUP, "pivot"), ()),
+    "orc ensemble": (ORC(promoted=2, guidance="ensemble", teachings=ON, **ORC_FIELDS), (*GROUP, "pivot"), ()),
+    "orc frozen": (
+        ORC(promoted=1, guidance="individual", teachings=OFF_PIVOT, **ORC_FIELDS),
+        GROUP,
+        ("pivot",),
+    ),
+    "cooperative": (Cooperative(**COOPERATIVE), ("a",), ("base/a", "base/b")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_term_moves_only_its_own_network(stage, case):
+    method, learners, guides = CASES[case]
+    s = stage(learners, guides)
+    weights = {name: list(net.bare.parameters()) for name, net in s.nets.items()}
+    met = set()
+
+    def check(losses):
+        for name in losses:
+            met.add(name)
+            assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in weights[name])
+        for other in set(s.nets) - set(losses):
+            assert all(p.grad is None for p in weights[other]), f"{other} got a gradient"
+
+    def check_terms(losses):
+        for name, terms in losses.items():
+            for term, value in terms.items():
+                for other in set(s.nets) - {name}:
+                    grads = torch.autograd.grad(
+                        value,
+                        [p for p in weights[other] if p.requires_grad] or [torch.zeros(1, requires_grad=True)],
+                        retain_graph=True,
+                        allow_unused=True,
+                    )
+                    assert all(g is None for g in grads), f"{name}'s {term} reaches {other}"
+
+    for losses in method.step(s.nets, Leg(learners, guides), s.batch):
+        check_terms(losses)
+        for net in s.nets.values():
+            for p in net.bare.parameters():
+                p.grad = None
+        sum(v for terms in losses.values() for v in terms.values()).backward()
+        check(losses)
+        for name in losses:
+            s.nets[name].step(1.0)
+    assert met == set(learners)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_guides_are_bitwise_unchanged(stage, case):
+    method, learners, guides = CASES[case]
+    s = stage(learners, guides)
+    before = {g: {k: v.clone() for k, v in s.nets[g].bare.state_dict().items()} for g in guides}
+    for _ in range(3):
+        s.take(method, Leg(learners, guides))
+    for g in guides:
+        after = s.nets[g].bare.state_dict()
+        assert all(torch.equal(after[k], v) for k, v in before[g].items())
+
+
+def test_teaching_leaves_a_learners_running_statistics_alone(stage):
+    s = stage(["student"])
+    before = {k: v.clone() for k, v in s.nets["student"].bare.state_dict().items()}
+    s.nets["student"].teach(s.batch.x)
+    after = s.nets["student"].bare.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+    assert s.nets["student"].bare.training
+
+
+def test_a_teacher_passes_gradients_to_its_input_and_none_to_its_weights(stage):
+    s = stage(["student"], ["teacher"])
+    for net in s.nets.values():
+        x = s.batch.x.clone().requires_grad_()
+        net.teach(x).sum().backward()
+        assert x.grad is not None and x.grad.abs().sum() > 0
+        assert all(p.grad is None for p in net.bare.parameters())

@@ -1,0 +1,81 @@
+"""Every method with settings that use all of it, for laws that hold for each."""
+
+from dataclasses import replace
+
+from pipeline.core.vocabulary import Network
+from pipeline.methods.average import Average
+from pipeline.methods.cooperative import Cooperative
+from pipeline.methods.dgkd import DGKD
+from pipeline.methods.dml import DML
+from pipeline.methods.kd import KD
+from pipeline.methods.orc import ORC
+from pipeline.methods.scratch import Scratch
+from pipeline.methods.takd import TAKD
+
+SCRATCH = Scratch(label_smoothing=0.0)
+KD_ = KD(temperature=4.0, alpha=0.9, scale=1.0)
+TAKD_ = TAKD(temperature=4.0, lam=0.9)
+DGKD_ = DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
+SDGKD = replace(DGKD_, survival=0.5)
+DML_ = DML(temperature=1.0, weight=1.0, peers=None)
+ORC_ = ORC(
+    beta=0.9,
+    temperature=4.0,
+    mixup_alpha=1.0,
+    pivot_lr_scale=0.1,
+    promoted=1,
+    feedback="loss",
+    teachings={"intensive": True, "private": True, "group": True},
+    guidance="individual",
+    group=None,
+)
+COOPERATIVE = Cooperative(
+    expertise="instance",
+    class_recall=0.5,
+    source="pooled",
+    alpha=0.5,
+    steps=5,
+    step_size=0.05,
+    proximity=1e-4,
+    tolerance=1e-3,
+    counterfactual_of="teacher",
+    pool="counterfactual",
+)
+
+
+def members(workshop):
+    """A group of three members that each lack a class, as a bundle would give them."""
+    labels = workshop.train.labels.numpy()
+    return {
+        name: Network(
+            workshop.start[base].arch,
+            weights=workshop.start[base].weights,
+            learns=False,
+            sees=(labels != k).nonzero()[0],
+        )
+        for k, (name, base) in enumerate((("a", "teacher"), ("b", "ta1"), ("c", "ta2")))
+    }
+
+
+def start_of(name, workshop):
+    """What the method of that name starts from."""
+    if name in ("dml", "orc"):
+        return workshop.group
+    if name == "cooperative":
+        return members(workshop)
+    if name in ("scratch",):
+        return {}
+    return workshop.start
+
+
+METHODS = {
+    "scratch": SCRATCH,
+    "kd": KD_,
+    "takd": TAKD_,
+    "dgkd": DGKD_,
+    "sdgkd": SDGKD,
+    "average": Average(temperature=4.0, alpha=0.9, scale=1.0),
+    "dml": DML_,
+    "orc": ORC_,
+    "cooperative": COOPERATIVE,
+}
