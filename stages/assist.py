@@ -17,9 +17,8 @@ def main(
 
     Reads data/prepared and models/CHAIN/AFTER; writes models/CHAIN/NAME: the chain so far, and this network.
     """
-    from pipeline.params import load, runtime
-
     from pipeline.core.launch import settle_threads
+    from pipeline.params.load import load, runtime
 
     p = load("train", chain, f"assistants.{name}")
     settle_threads(runtime().threads)

@@ -25,7 +25,7 @@ def main(
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
     if what == "group":
-        from pipeline.params import load
+        from pipeline.params.load import load
 
         p = load("assistants")
         networks = json.loads((partial / "networks.json").read_text())

@@ -18,9 +18,8 @@ def main(
     that was trained), results/train/METHOD/history.csv and results/cost/METHOD.json. A seed that is in the
     checkpoint store is not trained again; a killed run goes on where it was.
     """
-    from pipeline.params import load, runtime
-
     from pipeline.core.launch import settle_threads
+    from pipeline.params.load import load, runtime
 
     p = load("train", "student.arch", "seeds", f"methods.{method}", method)
     settle_threads(runtime().threads)

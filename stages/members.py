@@ -11,9 +11,8 @@ def main() -> None:
 
     Reads data/prepared; writes models/members/seed-N: each member, and all/ARCH for each architecture among them.
     """
-    from pipeline.params import load, runtime
-
     from pipeline.core.launch import settle_threads
+    from pipeline.params.load import load, runtime
 
     p = load("train", "student.arch", "seeds", "cooperative.members")
     settle_threads(runtime().threads)

@@ -13,9 +13,8 @@ def main() -> None:
 
     Reads data/prepared; writes models/teacher, models/takd/teacher and models/dgkd/teacher, the same bundle.
     """
-    from pipeline.params import load, runtime
-
     from pipeline.core.launch import settle_threads
+    from pipeline.params.load import load, runtime
 
     p = load("train", "teacher")
     settle_threads(runtime().threads)

@@ -29,7 +29,7 @@ class Views:
         num_classes: int,
         device: torch.device,
     ):
-        images = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
+        images = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
         self.images = images
         _, height, width, depth = images.shape
         self.image_size, self.in_chans, self.num_classes = (height, width), depth, num_classes

@@ -1,0 +1,39 @@
+"""What a source of images gives, whatever it is: labelled images by split, read one by one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What null in params.yaml means for a source. None: all images; a tenth of the training images for validation;
+    an eighth of the image's size for padding.
+    """
+
+    limit: int | None = None
+    validation: int | float = 0.1
+    pad: int | None = None
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a split, before any is read. names: [N] what each is called in its source; labels: [N]."""
+
+    names: list[str]
+    labels: np.ndarray
+
+
+class Source(Protocol):
+    """A data set. `splits` has train, and validation and test where the data come with them."""
+
+    classes: list[str]
+    defaults: Defaults
+    splits: dict[str, Split]
+
+    def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Those rows (ascending) of a split, one by one: uint8 [H, W, D]."""
+        ...

@@ -1,0 +1,41 @@
+"""What a network costs: parameters and multiply-adds."""
+
+import torch
+from torch import Tensor, nn
+
+
+def parameters(network: nn.Module) -> int:
+    """Learned numbers; BatchNorm's running statistics are none."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def macs(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> int:
+    """Multiply-adds of convolutions and linear layers for one image, the field's count.
+
+    Biases, normalisation, activations, pooling and the products of attention are not counted.
+    """
+    total = 0
+
+    def count(module: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        if isinstance(module, nn.Linear):
+            total += out.numel() * weight.shape[1]
+        else:  # [out, in / groups, kernel...]: one product for each weight and place
+            total += out.numel() * weight[0].numel()
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, kinds)]
+    modes = [(m, m.training) for m in network.modules()]
+    like = next(network.parameters())
+    try:
+        network.eval()
+        with torch.no_grad():
+            network(torch.zeros(1, in_chans, *image_size, device=like.device, dtype=like.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    return total
