@@ -41,8 +41,7 @@ def main(
     trained = session.train(method, networks, p["train"].seed, {"method": f"assist-{chain}", "student": "student"})
 
     def fill(folder: Path) -> None:
-        shutil.copytree(predecessor, folder, dirs_exist_ok=True)
-        (folder / "run.json").unlink()
+        shutil.copytree(predecessor, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json"))
         adopt(folder, trained / "networks", "student", name)
 
     if session.accelerator.is_main_process:

@@ -29,7 +29,7 @@ class Record:
     arch: str
     num_classes: int | None = None
     in_chans: int | None = None
-    image_size: list[int] | None = None
+    image_size: tuple[int, int] | None = None
     weights: str | None = None
     best: str | None = None
     parameters: int | None = None
@@ -62,7 +62,7 @@ class Bundle:
             record.arch,
             num_classes=record.num_classes,
             in_chans=record.in_chans,
-            image_size=tuple(record.image_size),
+            image_size=record.image_size,
         )
         module.load_state_dict(load_file(self.folder / file))
         return module.eval()

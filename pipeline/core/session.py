@@ -133,7 +133,7 @@ class Session:
             module = run.nets[name].bare
             networks[name] = {
                 "parameters": parameters(module),
-                "macs": macs(module, meta.in_chans, tuple(meta.image_size)),
+                "macs": macs(module, meta.in_chans, meta.image_size),
             }
             record = {
                 "arch": run.networks[name].arch,

@@ -69,8 +69,8 @@ def compare(right: dict[int, np.ndarray], right_other: dict[int, np.ndarray]) ->
     if sd == 0:
         p = 1.0 if mean == 0 else 0.0
     else:
-        accuracies = ([float(r[s].mean()) for s in seeds] for r in (right, right_other))
-        p = float(ttest_rel(*accuracies).pvalue)
+        mine, other = (np.array([r[s].mean() for s in seeds]) for r in (right, right_other))
+        p = float(ttest_rel(mine, other).pvalue)
     return Comparison(mean, mean - half, mean + half, p, "paired t")
 
 
