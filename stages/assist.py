@@ -17,14 +17,15 @@ def main(
 
     Reads data/prepared and models/CHAIN/AFTER; writes models/CHAIN/NAME: the chain so far, and this network.
     """
-    from pipeline.core.launch import settle_threads
+    from pipeline.core.launch import begin
     from pipeline.params.load import load, runtime
 
     p = load("train", chain, f"assistants.{name}")
-    settle_threads(runtime().threads)
+    begin(runtime(), "stages.assist", chain, name)
     from pipeline.core.bundle import Bundle, adopt
     from pipeline.core.cast import method_of
-    from pipeline.core.session import Session, replace_folder
+    from pipeline.core.outs import replace_folder
+    from pipeline.core.session import Session
 
     assistant = p[f"assistants.{name}"]
     predecessor = Path("models", chain, assistant.after)

@@ -18,13 +18,14 @@ def main(
     that was trained), results/train/METHOD/history.csv and results/cost/METHOD.json. A seed that is in the
     checkpoint store is not trained again; a killed run goes on where it was.
     """
-    from pipeline.core.launch import settle_threads
+    from pipeline.core.launch import begin
     from pipeline.params.load import load, runtime
 
     p = load("train", "student.arch", "seeds", f"methods.{method}", method)
-    settle_threads(runtime().threads)
+    begin(runtime(), "stages.distill", method)
     from pipeline.core.cast import bundle_of, method_of, start_of
-    from pipeline.core.session import Session, join_cost, join_history, replace_folder
+    from pipeline.core.outs import join_cost, join_history, replace_folder
+    from pipeline.core.session import Session
 
     entry = p[f"methods.{method}"]
     session = Session(

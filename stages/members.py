@@ -11,12 +11,13 @@ def main() -> None:
 
     Reads data/prepared; writes models/members/seed-N: each member, and all/ARCH for each architecture among them.
     """
-    from pipeline.core.launch import settle_threads
+    from pipeline.core.launch import begin
     from pipeline.params.load import load, runtime
 
     p = load("train", "student.arch", "seeds", "cooperative.members")
-    settle_threads(runtime().threads)
-    from pipeline.core.session import Session, replace_folder
+    begin(runtime(), "stages.members")
+    from pipeline.core.outs import replace_folder
+    from pipeline.core.session import Session
     from pipeline.core.vocabulary import Network
     from pipeline.data.members import members_of, rows_of
     from pipeline.methods.scratch import Scratch

@@ -13,12 +13,13 @@ def main() -> None:
 
     Reads data/prepared; writes models/teacher, models/takd/teacher and models/dgkd/teacher, the same bundle.
     """
-    from pipeline.core.launch import settle_threads
+    from pipeline.core.launch import begin
     from pipeline.params.load import load, runtime
 
     p = load("train", "teacher")
-    settle_threads(runtime().threads)
-    from pipeline.core.session import Session, replace_folder
+    begin(runtime(), "stages.pretrain")
+    from pipeline.core.outs import replace_folder
+    from pipeline.core.session import Session
     from pipeline.core.vocabulary import Network
     from pipeline.methods.scratch import Scratch
 

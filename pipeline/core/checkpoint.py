@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from pipeline.errors import UserError
+
 MAGIC = b"group-distillation checkpoint 1\n"
 Say = Callable[[str], None]
 
@@ -72,11 +74,18 @@ class Checkpoint:
         number = int(files[0].stem) + 1 if files else 0
         target = self.folder / f"{number:09d}.ckpt"
         partial = target.with_suffix(".tmp")
-        with partial.open("wb") as out:
-            out.write(MAGIC + hashlib.sha256(payload).digest())
-            out.write(payload)
-            out.flush()
-            os.fsync(out.fileno())
+        try:
+            with partial.open("wb") as out:
+                out.write(MAGIC + hashlib.sha256(payload).digest())
+                out.write(payload)
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"a checkpoint of {len(payload):,} bytes could not be written ({error.strerror}); the one before it is "
+                f"whole: make room in {self.folder.parent.parent} and run the same command again"
+            ) from None
         partial.replace(target)
         sync_folder(self.folder)
         for old in files[1:]:

@@ -7,7 +7,7 @@ of (seed, epoch, index). So a checkpoint holds weights, momenta and counters, an
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +19,8 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.counters import hash64
 from pipeline.core.history import Row, Tally, rows_of
 from pipeline.core.interrupt import Interruption
-from pipeline.core.live import Live, State
+from pipeline.core.live import Live
+from pipeline.core.position import Position, Trained
 from pipeline.core.progress import Progress
 from pipeline.core.schedule import Schedule, factor
 from pipeline.core.trainset import TrainingSet, Views
@@ -28,7 +29,7 @@ from pipeline.core.vocabulary import Batch, Leg, Losses, Method, Network
 from pipeline.core.world import Processes
 from pipeline.errors import DataError, ParamsError, UserError
 
-COUNTERS = ("leg", "epoch", "step", "seconds", "steps", "images", "noted")
+ASK_EVERY = 16  # steps between two questions of several processes whether a checkpoint is due
 
 
 class Recipe(Schedule, Protocol):
@@ -43,15 +44,6 @@ class Recipe(Schedule, Protocol):
 
 
 @dataclass
-class Trained:
-    """A network after its last leg, and at its best epoch on the validation split."""
-
-    last: State
-    best: State
-    validation: dict[str, Any]
-
-
-@dataclass
 class Result:
     """What a run leaves."""
 
@@ -60,22 +52,6 @@ class Result:
     seconds: float
     steps: int
     images: int
-
-
-@dataclass
-class Position:
-    """Where a run is. Everything that a checkpoint holds besides the weights of this moment's learners."""
-
-    leg: int = 0
-    epoch: int = 1
-    step: int = 0
-    seconds: float = 0.0
-    steps: int = 0
-    images: int = 0
-    noted: int = 0
-    rows: list[Row] = field(default_factory=list)
-    memo: dict[str, Any] = field(default_factory=dict)
-    trained: dict[str, Trained] = field(default_factory=dict)
 
 
 class Run:
@@ -176,13 +152,14 @@ class Run:
                 rows = self.world.mine(order[step * batch_size : (step + 1) * batch_size])
                 batch = self.batch(data, rows, number, epoch, step)
                 rate = factor(self.recipe, (epoch - 1) * n_steps + step, epochs * n_steps, epochs)
-                for losses in self.method.step(self.nets, leg, batch):
-                    self.update(losses, rate, step)
+                self.step(leg, batch, rate, step)
                 self.at.step = step + 1
                 self.at.steps += 1
                 self.at.images += batch_size
                 self.progress.step()
-                if self.interruption.asked or time.perf_counter() - saved > self.checkpoint_seconds:
+                due = self.interruption.asked is not None or time.perf_counter() - saved > self.checkpoint_seconds
+                # Several processes must agree, and asking makes them wait for each other.
+                if (self.world.size == 1 or step % ASK_EVERY == 0) and self.world.any(due):
                     lap()
                     self.check_finite(number, epoch)
                     self.save(leg)
@@ -219,6 +196,17 @@ class Run:
             note=lambda network, term, value: self.tally.add(step, network, term, value),
         )
 
+    def step(self, leg: Leg, batch: Batch, rate: float, step: int) -> None:
+        """Everything that the method does with one batch."""
+        try:
+            for losses in self.method.step(self.nets, leg, batch):
+                self.update(losses, rate, step)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"out of memory on {self.world.device}: train.batch_size is {self.recipe.batch_size}, and the networks "
+                f"{', '.join(self.nets)} are resident"
+            ) from None
+
     def update(self, losses: Losses, rate: float, step: int) -> None:
         """One update of every network that is named."""
         for name, terms in losses.items():
@@ -229,13 +217,7 @@ class Run:
             live.zero_grad()
         # The networks' losses share no weights, so one backward of their sum is the backward of each.
         total = sum(value for terms in losses.values() for value in terms.values())
-        try:
-            self.accelerator.backward(total)
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"out of memory: train.batch_size {self.recipe.batch_size} with the networks "
-                f"{', '.join(self.nets)} on {self.world.device}"
-            ) from None
+        self.accelerator.backward(total)
         for live in lives:
             live.step(rate)
 
@@ -244,6 +226,8 @@ class Run:
         self.check_finite(number, epoch)
         means = self.tally.means(self.world, self.world.device)
         self.tally = Tally()
+        for name in leg.learners:
+            self.world.spread(list(self.nets[name].bare.buffers()))
         rows = rows_of(number, epoch, means)
         watched = leg.learners if epoch > 1 else (*leg.learners, *leg.guides)
         for name in watched:
@@ -275,18 +259,17 @@ class Run:
 
     def save(self, leg: Leg | None) -> None:
         """Checkpoint this moment; `leg` is the one under way, None between two."""
-        if self.checkpoint is None or self.world.rank != 0:
+        if self.checkpoint is None:
             return
-        at = self.at
+        tallies = self.world.everyone(self.tally.state())
+        if self.world.rank != 0:
+            return
         self.checkpoint.save(
             {
-                **{k: getattr(at, k) for k in COUNTERS},
-                "rows": at.rows,
-                "memo": at.memo,
-                "trained": {name: vars(trained) for name, trained in at.trained.items()},
+                **self.at.state(),
                 "learners": {name: self.nets[name].weights() for name in leg.learners} if leg else {},
                 "optimizers": {name: self.nets[name].momenta() for name in leg.learners} if leg else {},
-                "tally": self.tally.state(),
+                "tallies": tallies,
             }
         )
 
@@ -296,14 +279,10 @@ class Run:
         (state,) = self.world.agree([state])
         if state is None:
             return None
-        for key in COUNTERS:
-            setattr(self.at, key, state[key])
-        self.at.rows = [tuple(row) for row in state["rows"]]
-        self.at.memo.update(state["memo"])
-        self.at.trained = {name: Trained(**trained) for name, trained in state["trained"].items()}
+        self.at.restore(state)
         for name, trained in self.at.trained.items():
             self.nets[name].load(trained.last)
-        self.tally = Tally.restored(state["tally"], self.world.device)
+        self.tally = Tally.restored(state["tallies"][self.world.rank], self.world.device)
         self.progress.resumed(self.at.leg, self.at.epoch, self.at.step)
         return state
 

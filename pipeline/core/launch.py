@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,26 +21,32 @@ def settle_threads(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def processes(module: str, arguments: list[str], count: int) -> int | None:
-    """Run `python -m module arguments` as several processes; its exit code, or None if this is one of them."""
-    if count == 1 or GUARD in os.environ or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ:
-        return None
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    return subprocess.run(
-        [*command, "-m", module, *arguments], env={**os.environ, GUARD: str(count)}, check=False
-    ).returncode
+def begin(runtime: Any, stage: str, *arguments: str) -> None:
+    """Settle threads; where several processes are asked for, run the stage as those and exit as they do.
+
+    A stage that `accelerate launch` or `torchrun` has started already is one of several and goes on.
+    """
+    settle_threads(runtime.threads)
+    started = GUARD in os.environ or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ
+    if runtime.num_processes == 1 or started:
+        return
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={runtime.num_processes}", "-m", stage, *arguments]
+    environment = {**os.environ, GUARD: str(runtime.num_processes)}
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 def accelerate(threads: int) -> "Accelerator":
-    """The Accelerator of this process, deterministic."""
+    """The Accelerator of this process, deterministic; a rank that does not answer for ten minutes ends the run."""
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = False
-    return Accelerator(cpu=not torch.cuda.is_available())
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=10))
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
 
 
 def environment(accelerator: "Accelerator", threads: int) -> dict[str, Any]:

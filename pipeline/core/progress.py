@@ -19,6 +19,7 @@ class Progress:
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.bar: Bar | None = None
         self.quiet = False
+        self.said = ""
 
     @classmethod
     def silent(cls) -> "Progress":
@@ -34,16 +35,15 @@ class Progress:
         self.say(f"{self.label}: going on from the checkpoint at leg {leg}, epoch {epoch}, step {step}")
 
     def leg(self, number: int, leg: Leg, epochs: int, n_steps: int) -> None:
-        self.clock, self.done, self.n_steps = time.perf_counter(), 0, n_steps
+        self.clock, self.done = time.perf_counter(), 0
         self.close()
         if self.console.is_terminal and not self.quiet:
-            columns = ("{task.description}", "{task.fields[said]}")
             self.bar = Bar(
-                TextColumn(columns[0]),
+                TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn(columns[1]),
+                TextColumn("{task.fields[said]}"),
                 console=self.console,
                 transient=True,
             )
@@ -55,8 +55,6 @@ class Progress:
         if self.bar:
             rate = self.done / (time.perf_counter() - self.clock)
             self.bar.update(self.task, advance=1, said=f"{rate:.0f} steps/s {self.said}")
-
-    said = ""
 
     def epoch(self, number: int, epoch: int, epochs: int, leg: Leg, rows: list[Row]) -> None:
         """The epoch's losses and validation accuracy of each learner, and who was promoted how often."""

@@ -46,12 +46,30 @@ class Processes:
         total = sum(len(part) for part in everyone)
         return [everyone[k % self.size][k // self.size] for k in range(total)]
 
+    def everyone(self, value: Any) -> list[Any]:
+        """The value of each rank, in their order, on all of them."""
+        values: list[Any] = [value]
+        if self.size > 1:
+            values = [None] * self.size
+            dist.all_gather_object(values, value)
+        return values
+
+    def any(self, asked: bool) -> bool:
+        """Whether some rank asks."""
+        if self.size == 1:
+            return asked
+        asks = torch.tensor(float(asked), device=self.device)
+        dist.all_reduce(asks)
+        return bool(asks > 0)
+
+    def spread(self, tensors: list[Tensor]) -> None:
+        """Rank 0's tensors into those of the other ranks."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
     def agree(self, values: list[Any]) -> list[Any]:
         """Rank 0's values, on every rank."""
         if self.size > 1:
             dist.broadcast_object_list(values)
         return values
-
-    def wait(self) -> None:
-        if self.size > 1:
-            dist.barrier()

@@ -125,11 +125,12 @@ class ORC:
             weight = torch.stack([loss[s] for s in loss]).mean(0)
         else:
             weight = torch.stack([(z[s].argmax(1) != batch.y).to(z[s].dtype) for s in z]).mean(0)
-        drawn = batch.world.mine(draw_in_proportion(batch.world.gather(weight), batch.draw))
-        x_f, y_f = batch.world.gather(batch.x)[drawn], batch.world.gather(batch.y)[drawn]
+        world = batch.world
+        drawn = draw_in_proportion(world.gather(weight), batch.draw)
+        x_f, y_f = world.gather(batch.x)[drawn], world.gather(batch.y)[drawn]
         n_classes = next(iter(z.values())).shape[1]
         batch.note(PIVOT, "feedback", one_hot(y_f, n_classes).sum(0))
-        return x_f, y_f
+        return world.mine(x_f), world.mine(y_f)
 
     def guide(self, z_s: Tensor, z_temporary: list[Tensor], z_pivot: Tensor) -> dict[str, Tensor]:
         """The KD terms of the group teaching."""

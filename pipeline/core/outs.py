@@ -1,0 +1,77 @@
+"""What a trained seed leaves behind, and how several seeds' are put together."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.bundle import write_network
+from pipeline.core.engine import Result, Run
+from pipeline.core.history import COLUMNS
+from pipeline.data.prepared import Meta
+from pipeline.models.count import macs, parameters
+
+
+def write_run(
+    folder: Path, run: Run, result: Result, meta: Meta, environment: dict[str, Any], about: dict[str, Any]
+) -> None:
+    """The outs of one seed in a folder: networks/ with run.json (about), history.csv, cost.json."""
+    networks = {}
+    for name, trained in result.networks.items():
+        module = run.nets[name].bare
+        networks[name] = {"parameters": parameters(module), "macs": macs(module, meta.in_chans, meta.image_size)}
+        record = {
+            "arch": run.networks[name].arch,
+            "num_classes": meta.num_classes,
+            "in_chans": meta.in_chans,
+            "image_size": list(meta.image_size),
+            "parameters": networks[name]["parameters"],
+            "validation": trained.validation,
+        }
+        write_network(
+            folder / "networks", name, record, last=trained.last, best=trained.best, sees=run.networks[name].sees
+        )
+    cost = {
+        "seconds": result.seconds,
+        "steps": result.steps,
+        "images_per_second": result.images / result.seconds if result.seconds else None,
+        "networks": networks,
+        "environment": environment,
+    }
+    write_json(folder / "networks" / "run.json", about)
+    write_json(folder / "cost.json", cost)
+    with (folder / "history.csv").open("w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((about["seed"], *row[:4], repr(row[4])) for row in result.rows)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def replace_folder(target: Path, fill: Callable[[Path], object]) -> None:
+    """Fill a folder beside the target, then put it in the target's place: never half-written."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    fill(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+
+
+def join_history(target: Path, seeds: list[Path]) -> None:
+    """One history.csv of several seeds' folders."""
+    lines = [(folder / "history.csv").read_text().splitlines() for folder in seeds]
+    target.write_text("\n".join([lines[0][0], *(line for part in lines for line in part[1:])]) + "\n")
+
+
+def join_cost(target: Path, seeds: dict[int, Path]) -> None:
+    """One cost file of several seeds' folders."""
+    costs = {seed: json.loads((folder / "cost.json").read_text()) for seed, folder in seeds.items()}
+    first = next(iter(costs.values()))
+    own = ("networks", "environment")
+    per_seed = {seed: {k: v for k, v in cost.items() if k not in own} for seed, cost in costs.items()}
+    write_json(target, {"seeds": per_seed, **{k: first[k] for k in own}})

@@ -1,0 +1,54 @@
+"""Where a run is: all that a checkpoint holds besides the weights of the networks that learn at this moment."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.core.history import Row
+from pipeline.core.live import State
+
+COUNTERS = ("leg", "epoch", "step", "seconds", "steps", "images", "noted")
+
+
+@dataclass
+class Trained:
+    """A network after its last leg, and at its best epoch on the validation split."""
+
+    last: State
+    best: State
+    validation: dict[str, Any]
+
+
+@dataclass
+class Position:
+    """Leg, epoch and step that come next; what was spent; the history; what is trained.
+
+    noted: legs whose notes are in the history.  memo: what `Method.legs` computed from networks.
+    """
+
+    leg: int = 0
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    images: int = 0
+    noted: int = 0
+    rows: list[Row] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict)
+    trained: dict[str, Trained] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            **{key: getattr(self, key) for key in COUNTERS},
+            "rows": self.rows,
+            "memo": self.memo,
+            "trained": {name: vars(trained) for name, trained in self.trained.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """To where `state` was made; the memo stays the same object."""
+        for key in COUNTERS:
+            setattr(self, key, state[key])
+        self.rows = [tuple(row) for row in state["rows"]]
+        self.memo.update(state["memo"])
+        self.trained = {name: Trained(**trained) for name, trained in state["trained"].items()}

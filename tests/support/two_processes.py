@@ -1,0 +1,60 @@
+"""Run every method on made-up data and save what the students become: `python two_processes.py OUT DTYPE [METHOD...]`.
+
+Started by torchrun it is one rank of several; the global batch is the same either way. The networks normalise by
+groups, not by batches: BatchNorm's statistics are a shard's own by construction.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+import torch
+from torch import nn
+
+from pipeline.models import families, names
+
+
+def grouped(width: int, *, num_classes: int, in_chans: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(in_chans, width, 3, padding=1),
+        nn.GroupNorm(2, width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4 * width, num_classes),
+    )
+
+
+def main(out: str, dtype: str, *wanted: str) -> None:
+    families.grouped = grouped  # type: ignore[attr-defined]
+    for arch, width in (("tiny_plain2_32", 8), ("tiny_plain2_16", 6), ("tiny_plain2_12", 4)):
+        names.ZOO[arch] = ("grouped", (width,))
+    from cases import METHODS, start_of
+    from workshop import Workshop
+
+    from pipeline.core.checkpoint import Checkpoint
+    from pipeline.core.world import Processes
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        workshop = Workshop(Path(folder))
+        for name in wanted or METHODS:
+            checkpoint = Checkpoint(Path(out) / "store" / name)
+            checkpoint.folder.mkdir(parents=True, exist_ok=True)
+            run = workshop.run(
+                METHODS[name],
+                start_of(name, workshop),
+                dtype=getattr(torch, dtype),
+                checkpoint=checkpoint,
+                minutes=0.0,
+            )
+            result = run.train()
+            if Processes(run.accelerator).rank == 0:
+                states = {n: {"last": t.last, "best": t.best} for n, t in result.networks.items()}
+                torch.save({"networks": states, "rows": result.rows}, Path(out) / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
