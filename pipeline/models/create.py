@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ParamsError
-from pipeline.models import families
+from pipeline.models.families import build
 from pipeline.models.names import ZOO, known, nearest
 
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # where files keep their weights
@@ -33,8 +33,7 @@ def create(
     if arch in ZOO:
         if pretrained:
             raise ParamsError(f"{arch} has no pretrained weights; give a checkpoint")
-        family, arguments = ZOO[arch]
-        network = getattr(families, family)(*arguments, num_classes=num_classes, in_chans=in_chans)
+        network = build(arch, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     else:
         network = create_timm(arch, num_classes, in_chans, image_size, pretrained)
     if checkpoint is not None:

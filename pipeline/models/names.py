@@ -5,16 +5,38 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-# name -> (family, its arguments). A family is a function of pipeline.models.families.
-# plain: the widths of 3x3 convolutions; M halves the image, G averages it away, Fn is a hidden linear layer.
-PLAIN = {
+TINY = {  # for the default's images of 8x8; the number behind the line is the last width
     "tiny_plain4_32": "16 16 M 32 32 G",
     "tiny_plain2_32": "16 M 32 G",
     "tiny_plain2_16": "8 M 16 G",
     "tiny_plain2_12": "6 M 12 G",
 }
-ZOO: dict[str, tuple[str, tuple]] = {name: ("plain", (layers,)) for name, layers in PLAIN.items()}
+PLAIN = {  # TAKD's and DGKD's networks for CIFAR-100
+    2: "32 M 32 M",
+    4: "32 32 M 64 64 M",
+    6: "32 32 M 64 64 M 128 128",
+    8: "32 32 M 64 64 M 128 128 M 256 256 M F64",
+    10: "32 32 M 64 64 M 128 128 M 256 256 256 256 M F512",
+}
+VGG = {
+    8: "64 M 128 M 256 M 512 512 G",
+    13: "64 64 M 128 128 M 256 256 M 512 512 512 512 G",
+}
+
+# name -> (family, its arguments); pipeline.models.families builds them.
+ZOO: dict[str, tuple[str, tuple[Any, ...]]] = {
+    **{name: ("plain", (layers, False)) for name, layers in TINY.items()},
+    **{f"cifar_plain{depth}": ("plain", (layers, True)) for depth, layers in PLAIN.items()},
+    **{f"cifar_vgg{depth}": ("vgg", (layers,)) for depth, layers in VGG.items()},
+    **{f"cifar_resnet{depth}": ("resnet", (depth, 16, (16, 32, 64))) for depth in (8, 14, 20, 26, 32, 44, 56, 110)},
+    **{f"cifar_resnet{depth}x4": ("resnet", (depth, 32, (64, 128, 256))) for depth in (8, 32)},
+    **{f"cifar_wrn_{depth}_{k}": ("wrn", (depth, k)) for depth in (16, 40) for k in (1, 2)},
+    "cifar_mobilenetv2": ("mobilenetv2", (0.5,)),
+    "cifar_shufflenetv1": ("shufflenetv1", (3, (240, 480, 960))),
+    "cifar_shufflenetv2": ("shufflenetv2", ((116, 232, 464), 1024)),
+}
 
 
 def known(arch: str) -> bool:

@@ -177,6 +177,8 @@ def readable(item: Any) -> str:
     if item["type"] == "string_pattern_mismatch":
         pattern = item["ctx"]["pattern"]
         message = "a shard i/n" if "/" in pattern else "a name of letters, digits, _ and -"
+    if item["type"] == "too_short":
+        return f"must have at least {item['ctx']['min_length']} entries"
     return f"must be {message}" if item["msg"].startswith(("Input should", "String should match")) else message
 
 

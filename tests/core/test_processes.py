@@ -1,5 +1,6 @@
 """Two processes on the same global batch end as one does."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import torch
 from cases import METHODS
 
 SCRIPT = Path(__file__).parents[1] / "support" / "two_processes.py"
+PLACES = (SCRIPT.parent, SCRIPT.parents[2])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PLACES)), "OMP_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -32,7 +35,7 @@ def both(tmp_path_factory):
     outs = []
     for command in ([sys.executable], TORCHRUN):
         out = tmp_path_factory.mktemp("out")
-        subprocess.run([*command, str(SCRIPT), str(out), "float64"], check=True, timeout=300)
+        subprocess.run([*command, str(SCRIPT), str(out), "float64"], check=True, timeout=300, env=ENVIRONMENT)
         outs.append(trained(out))
     return outs
 

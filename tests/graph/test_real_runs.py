@@ -1,0 +1,114 @@
+"""The real thing, small: `dvc repro`, an experiment, more seeds, a run that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from project import ENVIRONMENT, Project, ran
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with two methods and few epochs, run once and committed."""
+    project = Project(tmp_path_factory.mktemp("project"))
+
+    def change(document):
+        for name in [name for name in document["methods"] if name not in ("kd", "orc")]:
+            del document["methods"][name]
+        document["train"]["epochs"] = 2
+        document["data"]["limit"] = 64
+        document["cooperative"]["members"] = {"auto": 2}
+
+    project.edit(change)
+    project.first = project.dvc("repro").stdout
+    project.commit()
+    return project
+
+
+def test_the_first_run_ends_with_the_table(project):
+    assert {"check", "prepare", "pretrain", "distill@kd", "distill@orc", "report"} <= set(ran(project.first))
+    table = project.first[project.first.index("Methods:") :]
+    assert "kd" in table and "orc" in table and "n=1 seed" in table
+    summary = json.loads((project.folder / "results/summary.json").read_text())
+    assert set(summary) == {"kd", "orc"} and 0 <= summary["orc"]["top1"] <= 100
+
+
+def test_a_second_run_runs_nothing(project):
+    assert ran(project.dvc("repro").stdout) == []
+
+
+def test_an_experiment_runs_one_method_and_its_metrics_differ_in_one_row(project):
+    done = project.dvc("exp", "run", "-S", "orc.beta=0.5")
+    assert ran(done.stdout) == ["check", "distill@orc", "evaluate@orc", "report"]
+    difference = json.loads(project.dvc("metrics", "diff", "--json").stdout)["results/summary.json"]
+    assert list(difference) == ["orc"] or set(difference) <= {"orc"}
+    shown = project.dvc("metrics", "diff").stdout
+    assert "orc.top1" in shown and "kd.top1" not in shown
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+
+
+def test_one_more_seed_trains_one_more_seed(project):
+    done = project.dvc("exp", "run", "-S", "seeds=[0,1]")
+    for method in ("kd", "orc"):
+        assert f"distill-{method} seed 0: already trained" in done.stdout
+        assert f"distill-{method} seed 1: epoch 2/2" in done.stdout
+    summary = json.loads((project.folder / "results/summary.json").read_text())
+    assert summary["kd"]["n"] == 2 and set(summary["kd"]["seeds"]) == {"0", "1"}
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+
+
+def test_a_temporary_experiment_shares_the_checkpoint_store(project):
+    done = project.dvc("exp", "run", "--temp", "-S", "seeds=[0,1]")
+    assert "distill-orc seed 1: already trained" in done.stdout + done.stderr
+
+
+def test_a_typo_stops_everything_and_deletes_nothing(project):
+    models = sorted((project.folder / "models").rglob("*.safetensors"))
+    done = project.dvc("exp", "run", "-S", "orc.beta=two", ok=False)
+    assert done.returncode != 0
+    assert "error: params.yaml: orc.beta: must be a valid number, got 'two'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert sorted((project.folder / "models").rglob("*.safetensors")) == models
+    project.run("git", "checkout", "-q", ".")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project, how):
+    def outs():
+        students = project.folder / "models/students/orc"
+        files = [*students.rglob("*.safetensors"), project.folder / "results/train/orc/history.csv"]
+        return {f.relative_to(project.folder).as_posix(): f.read_bytes() for f in files}
+
+    project.set("train.epochs", 12 + how)  # a run that the store has not seen
+    for stage in (("check",), ("pretrain",), ("cast", "group")):
+        project.stage(*stage)
+    command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    time.sleep(0.05)
+    process.send_signal(how)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    if how != signal.SIGKILL:
+        assert f"error: stopped by {how.name}: run the same command again" in said and "Traceback" not in said
+    assert "epoch 12/" not in out
+    resumed = project.stage("distill", "orc").stdout
+    assert "going on from the checkpoint" in resumed and "epoch 1/" not in resumed
+    killed = outs()
+    store = project.folder / ".checkpoints/distill-orc"
+    os.rename(store, store.with_name(f"kept-{how}"))
+    project.stage("distill", "orc")
+    assert outs() == killed
+    project.run("git", "checkout", "-q", ".")

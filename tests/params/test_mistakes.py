@@ -1,0 +1,184 @@
+"""Every mistake in params.yaml is one line that names the key."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.errors import ParamsError
+from pipeline.params import load as params
+
+ROOT = Path(__file__).parents[2]
+DELETED = object()
+
+# dotted key, its new value, what the message says
+MISTAKES = [
+    ("train.lr", -1.0, "train.lr: must be greater than 0, got -1.0"),
+    ("train.lr", "0.1", "train.lr: must be a valid number, got '0.1'"),
+    ("train.lr", DELETED, "train.lr: is missing"),
+    ("train.lrr", 0.1, "train.lrr: unknown key; nearest: lr"),
+    ("train.epochs", 1.5, "train.epochs: must be a valid integer, got 1.5"),
+    ("train.epochs", True, "train.epochs: must be a valid integer, got True"),
+    ("train.epochs", 0, "train.epochs: must be greater than or equal to 1, got 0"),
+    ("train.schedule", "cosin", "train.schedule: must be 'cosine', 'step' or 'constant', got 'cosin'"),
+    ("train.milestones", [0.9, 0.5], "train.milestones: must increase, got [0.9, 0.5]"),
+    ("train.warmup_epochs", 40, "train.warmup_epochs: must be less than train.epochs (40), got 40"),
+    ("train.momentum", 0.0, "train.nesterov: needs train.momentum > 0"),
+    ("train", DELETED, "train: is missing"),
+    ("train", [], "train: must be a valid dictionary"),
+    ("data.source", "mnist", "data.source: must be"),
+    ("data.validation", 1.5, "data.validation: must be"),
+    ("data.limit", 0, "data.limit: must be greater than or equal to 1, got 0"),
+    ("teacher.arch", "resnet1O", "teacher.arch: unknown network 'resnet1O'; nearest: resnet"),
+    ("student.arch", "tiny_plain2_13", "student.arch: unknown network 'tiny_plain2_13'; nearest: tiny_plain2_"),
+    ("teacher.epochs", 0, "teacher.epochs: 0 needs teacher.pretrained or teacher.checkpoint"),
+    ("teacher.checkpoint", "no/such.pt", "teacher.checkpoint: there is no file 'no/such.pt'"),
+    ("student.after", "ta9", "student.after: there is no assistant 'ta9' and it is not the teacher"),
+    ("assistants.ta1.after", "ta9", "assistants.ta1.after: there is no assistant 'ta9' and it is not the teacher"),
+    ("assistants.ta1.after", "ta2", "assistants.ta1.after: the chain runs in a circle: ta1 -> ta2 -> ta1"),
+    ("assistants.ta1.arch", "x", "assistants.ta1.arch: unknown network 'x'"),
+    ("assistants.student", {"arch": "tiny_plain2_12", "after": "teacher"}, "assistants.student: the name 'student' is"),
+    ("assistants.t a", {"arch": "tiny_plain2_12", "after": "teacher"}, "assistants.t a: must be a name of letters"),
+    ("methods.orc; rm", {"is": "orc", "after": "models/teacher"}, "methods.orc; rm: must be a name of letters"),
+    ("methods.-x", {"is": "kd", "after": "models/teacher"}, "methods.-x: must be a name of letters"),
+    ("methods", {}, "methods: must have at least 1 entries, got {}"),
+    ("methods.kd.is", "kdd", "methods.kd.is: there is no method 'kdd'; nearest: kd"),
+    ("methods.kd.after", "models/teachr", "methods.kd.after: kd starts from one of models/teacher"),
+    ("methods.kd.after", "models/members", "methods.kd.after: kd starts from one of models/teacher"),
+    ("methods.cooperative.after", "models/teacher", "methods.cooperative.after: cooperative starts from one of"),
+    ("methods.mine", {"is": "kd", "after": "models/teacher"}, "methods.mine: its section 'mine' is missing"),
+    ("methods.train", {"is": "kd", "after": "models/teacher"}, "methods.train: 'train' is the name of another section"),
+    ("kd", DELETED, "methods.kd: its section 'kd' is missing"),
+    ("takd", DELETED, "its section 'takd' is missing"),
+    ("kdx", {"temperature": 4.0}, "kdx: unknown section; nearest: kd"),
+    ("seeds", [], "seeds: must have at least 1 entries, got []"),
+    ("seeds", [0, 0], "seeds: must differ from each other, got [0, 0]"),
+    ("seeds", [-1], "seeds.0: must be greater than or equal to 0, got -1"),
+    ("seeds", 3, "seeds: must be a valid list, got 3"),
+    ("kd.temperature", 0, "kd.temperature: must be greater than 0, got 0"),
+    ("kd.alpha", 1.1, "kd.alpha: must be less than or equal to 1, got 1.1"),
+    ("kd.scale", float("inf"), "kd.scale: must be a finite number, got inf"),
+    ("orc.promoted", 4, "orc.promoted: there are 3 students, got 4"),
+    ("orc.group", {"pivot": "tiny_plain2_12"}, "orc: the name 'pivot' is taken"),
+    ("orc.group", {"a": "nowhere"}, "orc.group.a: unknown network 'nowhere'"),
+    ("orc_single.group", None, "orc_single.group: null needs methods.orc_single.after to be models/cast/group"),
+    ("orc.teachings.grop", True, "orc.teachings.grop: unknown key; nearest: group"),
+    ("orc.teachings.group", DELETED, "orc.teachings.group: is missing"),
+    ("orc.feedback", "all", "orc.feedback: must be 'loss' or 'errors', got 'all'"),
+    ("dgkd.lam", 2.0, "dgkd.lam: must be"),
+    ("dgkd.lam", {"teacher": 0.9, "ta1": 0.9, "ta9": 0.9}, "dgkd.lam.ta9: there is no such guide"),
+    ("dgkd.lam", {"teacher": 0.9}, "dgkd.lam: guide ta1 has no number"),
+    ("sdgkd.survival", -0.1, "sdgkd.survival: must be greater than or equal to 0, got -0.1"),
+    ("cooperative.members", {"auto": 1}, "cooperative.members.auto: must be greater than or equal to 2, got 1"),
+    ("cooperative.members", {}, "cooperative.members: must have at least 2 entries, got {}"),
+    ("cooperative.members.a.keeps", 0.0, "cooperative.members.a.keeps: must be"),
+    ("cooperative.members.a.keeps", "1of2", "cooperative.members.a.keeps: must be"),
+    ("cooperative.members.a.arch", "nowhere", "cooperative.members.a.arch: unknown network 'nowhere'"),
+    ("cooperative_raw.members", {"auto": 3}, "cooperative_raw.members: only section cooperative has members"),
+    ("cooperative.pool", "some", "cooperative.pool: must be"),
+    ("runtime.threads", 0, "runtime.threads: must be greater than or equal to 1, got 0"),
+    ("runtime.num_processes", 3, "train.batch_size: must be divisible by runtime.num_processes (3), got 32"),
+]
+
+
+def document():
+    return YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+
+
+def changed(key: str, value) -> dict:
+    whole = document()
+    *path, last = key.split(".")
+    inside = whole
+    for part in path:
+        inside = inside[part]
+    if value is DELETED:
+        del inside[last]
+    else:
+        inside[last] = value
+    return whole
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(("key", "value", "said"), MISTAKES, ids=[f"{k}={v!r}"[:60] for k, v, _ in MISTAKES])
+def test_a_mistake_is_one_line_that_names_its_key(key, value, said):
+    with pytest.raises(ParamsError) as caught:
+        params.validated(changed(key, value))
+    lines = str(caught.value).splitlines()
+    assert any(said in line for line in lines), lines
+    assert all(line.startswith("params.yaml: ") and len(line) < 400 for line in lines)
+    assert len(lines) <= 3
+
+
+def test_several_mistakes_are_said_together():
+    whole = changed("train.lr", -1.0)
+    whole["orc"]["beta"] = 2.0
+    with pytest.raises(ParamsError) as caught:
+        params.validated(whole)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_shipped_parameters_are_valid():
+    params.validated(document())
+
+
+def test_a_method_taken_out_may_leave_its_section():
+    whole = document()
+    for name in ("dml", "kd_scaled", "cooperative_raw"):
+        del whole["methods"][name]
+    params.validated(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: [", "line 1"),
+        ("a: 1\na: 2\n", "line 2: found duplicate key"),
+        ("train:\n  lr: ${x}\n", "line 2: ${} is not resolved here"),
+        ("- 1\n", "must be a mapping of sections"),
+    ],
+)
+def test_what_is_not_a_document_is_said_with_its_line(tmp_path, text, said):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        params.read(file)
+    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_numbers_are_read_as_dvc_writes_them(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("a: 1e-3\nb: no\nc: 0o17\n")
+    assert params.read(file) == {"a": 0.001, "b": "no", "c": 15}
+
+
+def test_only_what_was_asked_for_can_be_read():
+    loaded = params.load("student.arch", "methods.orc")
+    assert loaded["student.arch"] == "tiny_plain2_12" and loaded["methods.orc"].is_ == "orc"
+    with pytest.raises(KeyError):
+        loaded["student"]
+
+
+def test_an_unknown_method_is_one_line():
+    with pytest.raises(ParamsError, match=r"methods\.ork: there is none; nearest: orc"):
+        params.load("methods.ork")
+
+
+@pytest.mark.parametrize("key", ["train.lr", "orc.beta"])
+def test_check_exits_with_2_writes_nothing_and_shows_no_traceback(tmp_path, key):
+    for name in ("pipeline", "stages", "data"):
+        os.symlink(ROOT / name, tmp_path / name)
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(changed(key, "x"), file)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"error: params.yaml: {key}: must be a valid number, got 'x'"
+    assert not (tmp_path / ".params.ok").exists()

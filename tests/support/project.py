@@ -1,0 +1,90 @@
+"""A copy of this project as a Git and DVC repository of its own, to run the real thing in."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+}
+
+
+class Project:
+    """The project's files in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        for name in filter(None, listed.split("\0")):
+            if name.split("/")[0] not in ("tests", "docs", "uv.lock") and (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        self.run("git", "init", "-q")
+        self.commit()
+
+    def run(self, *command: str, ok: bool = True, **options) -> subprocess.CompletedProcess:
+        """Run a command in the project; its output as text."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            **options,
+        )
+        assert not ok or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def dvc(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", "dvc", *arguments, ok=ok)
+
+    def stage(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:], ok=ok)
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "as it is")
+
+    def edit(self, change) -> None:
+        """Change params.yaml: `change` gets the document."""
+        yaml = YAML()
+        file = self.folder / "params.yaml"
+        document = yaml.load(file)
+        change(document)
+        yaml.dump(document, file)
+
+    def set(self, key: str, value) -> None:
+        """Set a dotted key of params.yaml."""
+        *path, last = key.split(".")
+
+        def change(document):
+            for part in path:
+                document = document[part]
+            document[last] = value
+
+        self.edit(change)
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it runs."""
+    return re.findall(r"Running stage '([^']+)'", output)
