@@ -1,22 +1,35 @@
 """From a source to data/prepared: who is in which split, pixels as arrays, and what training must know of them."""
 
+import csv
 import hashlib
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.data.decode import fitted
 from pipeline.data.source import Defaults, Source
 from pipeline.data.split import stratified
 from pipeline.errors import DataError
 
 Chosen = dict[str, tuple[str, np.ndarray]]  # split -> the source's split, and its rows
+SPLITS = ("train", "validation", "test")
 
 
-def prepare(source: Source, data: Any, folder: Path) -> dict[str, Any]:
-    """Write a folder of prepared data and return its meta.json. Nothing is left half-written.
+@dataclass(frozen=True)
+class Report:
+    """What was written. shared: test images whose pixels are those of a training or validation image."""
+
+    meta: dict[str, Any]
+    skipped: list[tuple[str, str]]
+    shared: int
+
+
+def prepare(source: Source, data: Any, folder: Path) -> Report:
+    """Write a folder of prepared data. Nothing is left half-written.
 
     data: the section of params.yaml.  Raises DataError naming a file, row or split.
     """
@@ -24,67 +37,72 @@ def prepare(source: Source, data: Any, folder: Path) -> dict[str, Any]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        meta = write(source, data, partial)
+        report = write(source, data, partial)
     except BaseException:
         shutil.rmtree(partial)
         raise
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
-    return meta
+    return report
 
 
 def choose(source: Source, data: Any) -> Chosen:
-    """The images of train, validation and test."""
-    train = source.splits["train"]
-    rows = np.arange(len(train.labels))
+    """The images of train, validation and test. What the source lacks is split off its training images: validation
+    as data.validation says, and as large a test split.
+    """
+    labels = source.splits["train"].labels
+    wanted = source.defaults.validation if data.validation is None else data.validation
+    n = round(wanted * len(labels)) if isinstance(wanted, float) else wanted
+    left = np.arange(len(labels))
     chosen: Chosen = {}
-    if "test" in source.splits:
-        chosen["test"] = ("test", np.arange(len(source.splits["test"].labels)))
-    if "validation" in source.splits:
-        chosen["validation"] = ("validation", np.arange(len(source.splits["validation"].labels)))
-    else:
-        wanted = source.defaults.validation if data.validation is None else data.validation
-        n = round(wanted * len(rows)) if isinstance(wanted, float) else wanted
-        if not 0 < n < len(rows):
-            raise DataError(f"data.validation: {n} of {len(rows)} training images cannot be split off")
-        held = stratified(train.labels, n, data.seed, "validation")
-        chosen["validation"] = ("train", held)
-        rows = np.setdiff1d(rows, held)
+    for split in ("test", "validation"):
+        if split in source.splits:
+            chosen[split] = (split, np.arange(len(source.splits[split].labels)))
+            continue
+        if not 0 < n < len(left):
+            raise DataError(f"data.validation: {n} of {len(left)} training images cannot be split off")
+        held = left[stratified(labels[left], n, data.seed, split)]
+        chosen[split] = ("train", held)
+        left = np.setdiff1d(left, held)
     limit = source.defaults.limit if data.limit is None else data.limit
-    if limit is not None and limit < len(rows):
-        rows = rows[stratified(train.labels[rows], limit, data.seed, "limit")]
-    return {"train": ("train", rows)} | chosen
+    if limit is not None and limit < len(left):
+        left = left[stratified(labels[left], limit, data.seed, "limit")]
+    return {"train": ("train", left), "validation": chosen["validation"], "test": chosen["test"]}
 
 
-def write(source: Source, data: Any, folder: Path) -> dict[str, Any]:
+def write(source: Source, data: Any, folder: Path) -> Report:
     """Fill a folder with arrays, table, classes and meta.json."""
     import polars as pl
 
     chosen = choose(source, data)
-    frames, sums, sha256 = [], None, {}
-    for split in ("train", "validation", "test"):
+    frames, sha256 = [], {}
+    pixels: dict[str, Pixels] = {}
+    shape = None
+    for split in SPLITS:
         origin, rows = chosen[split]
-        images = write_images(source, origin, rows, folder / f"{split}.npy")
+        pixels[split] = write_images(source, origin, rows, folder / f"{split}.npy", data.image_size, shape)
+        shape = pixels[split].shape
         sha256[split] = digest(folder / f"{split}.npy")
-        if split == "train":
-            sums = moments(images)
+        labels = source.splits[origin].labels[rows]
         frames.append(
             pl.DataFrame(
                 {
                     "index": np.arange(len(rows)),
                     "source": [source.splits[origin].names[row] for row in rows],
-                    "label": source.splits[origin].labels[rows],
-                    "class": [source.classes[label] for label in source.splits[origin].labels[rows]],
+                    "label": labels,
+                    "class": [source.classes[label] for label in labels],
                     "split": [split] * len(rows),
                 }
             )
         )
-        shape = images.shape[1:]
     pl.concat(frames).write_parquet(folder / "split.parquet", compression="zstd", statistics=False)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in source.classes), "utf-8")
+    if source.skipped:
+        with (folder / "skipped.csv").open("w", newline="") as out:
+            csv.writer(out, lineterminator="\n").writerows([("source", "reason"), *source.skipped])
     sha256["split"] = digest(folder / "split.parquet")
-    assert sums is not None
-    mean, std = sums
+    assert shape is not None
+    mean, std = pixels["train"].moments(len(chosen["train"][1]))
     meta = {
         "source": data.source,
         "num_classes": len(source.classes),
@@ -94,45 +112,67 @@ def write(source: Source, data: Any, folder: Path) -> dict[str, Any]:
         "std": std,
         "pad": padding(source.defaults, min(shape[:2])),
         "flip": source.defaults.flip,
-        "counts": {split: len(rows) for split, (_, rows) in chosen.items()},
+        "counts": {split: len(chosen[split][1]) for split in SPLITS},
         "sha256": sha256,
-        "storage": data.storage,
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-    return meta
+    known = pixels["train"].hashes | pixels["validation"].hashes
+    return Report(meta, source.skipped, len(pixels["test"].hashes & known))
 
 
-def write_images(source: Source, origin: str, rows: np.ndarray, file: Path) -> np.ndarray:
-    """The rows' pixels as an array [N, H, W, D] in a file, one by one; returned memory-mapped."""
-    out = None
-    for k, image in enumerate(source.images(origin, rows)):
-        if out is None:
-            out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(rows), *image.shape))
-        if image.shape != out.shape[1:]:
-            name = source.splits[origin].names[rows[k]]
-            raise DataError(
-                f"{name} is {image.shape[1]}x{image.shape[0]}x{image.shape[2]}, the images before it "
-                f"{out.shape[2]}x{out.shape[1]}x{out.shape[3]}: set data.image_size"
-            )
-        out[k] = image
-    if out is None:
+@dataclass
+class Pixels:
+    """The images of a split as they are written: their shape, and exact sums over each channel's values."""
+
+    shape: tuple[int, int, int] | None = None
+    total: Any = 0
+    squares: Any = 0
+    hashes: set[bytes] = field(default_factory=set)
+
+    def take(self, image: np.ndarray) -> None:
+        values = image.reshape(-1, image.shape[2]).astype(np.int64)
+        self.total = self.total + values.sum(0)
+        self.squares = self.squares + (values * values).sum(0)
+        self.hashes.add(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
+
+    def moments(self, n: int) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of pixels in 0..1, over n images."""
+        assert self.shape is not None
+        count = n * self.shape[0] * self.shape[1]
+        mean = self.total / count
+        std = np.sqrt(np.maximum(self.squares / count - mean**2, 0))
+        return [round(float(v), 8) for v in mean / 255], [round(max(float(v), 1e-4), 8) for v in std / 255]
+
+
+def write_images(
+    source: Source, origin: str, rows: np.ndarray, file: Path, size: int | None, shape: tuple[int, int, int] | None
+) -> Pixels:
+    """The rows' pixels as an array [N, H, W, D] in a file, one by one: no more is ever in memory.
+
+    size: what images are fitted to, or None.  shape: of the images before them, or None.
+    """
+    written = Pixels(shape)
+    with file.open("wb") as out:
+        for k, pixels in enumerate(source.images(origin, rows)):
+            image = np.ascontiguousarray(pixels if size is None else fitted(pixels, size))
+            if k == 0:
+                written.shape = shape = shape or image.shape
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
+                np.lib.format.write_array_header_1_0(out, header)
+            if image.shape != shape:
+                name = source.splits[origin].names[rows[k]]
+                raise DataError(
+                    f"{name} is {said(image.shape)}, the images before it {said(shape)}: set data.image_size"
+                )
+            out.write(image.data)
+            written.take(image)
+    if written.shape is None:
         raise DataError(f"there are no images for {file.stem}")
-    out.flush()
-    return np.load(file, mmap_mode="r")
+    return written
 
 
-def moments(images: np.ndarray, chunk: int = 4096) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel's pixels in 0..1, exact sums of integers."""
-    total = np.zeros(images.shape[3], dtype=np.int64)
-    squares = np.zeros(images.shape[3], dtype=np.int64)
-    for start in range(0, len(images), chunk):
-        part = images[start : start + chunk].astype(np.int64)
-        total += part.sum((0, 1, 2))
-        squares += (part * part).sum((0, 1, 2))
-    n = images.size // images.shape[3]
-    mean = total / n
-    std = np.sqrt(np.maximum(squares / n - mean**2, 0))
-    return [round(v, 8) for v in (mean / 255)], [round(max(v, 1e-4), 8) for v in (std / 255)]
+def said(shape: Any) -> str:
+    return f"{shape[1]}x{shape[0]}x{shape[2]}"
 
 
 def padding(defaults: Defaults, size: int) -> int:

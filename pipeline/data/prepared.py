@@ -33,7 +33,6 @@ class Meta:
     flip: bool
     counts: dict[str, int]
     sha256: dict[str, str]
-    storage: str
 
 
 class Prepared:

@@ -33,6 +33,7 @@ class Source(Protocol):
     classes: list[str]
     defaults: Defaults
     splits: dict[str, Split]
+    skipped: list[tuple[str, str]]  # what could not be read, and why
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Those rows (ascending) of a split, one by one: uint8 [H, W, D]."""

@@ -36,7 +36,6 @@ class Data(Section):
         "(digits 400, others 0.1)"
     )
     seed: int = doc("decides the split", ge=0)
-    storage: Literal["memory", "stream"] = doc("memory: pixels are materialised; stream: decoded while training")
     on_error: Literal["fail", "skip"] = doc("what happens at a file that is no readable image")
     image_column: str | None = doc("parquet: the column of images; null: found")
     label_column: str | None = doc("parquet: the column of labels; null: found")
@@ -95,7 +94,7 @@ class Runtime(Section):
 
     threads: Count = doc("OpenMP threads of a process; two on a contended core can be many times slower than one")
     num_processes: Count = doc("processes that share a run, one a device; the batch is split among them")
-    workers: int = doc("processes that decode streamed images", ge=0)
+    workers: int = doc("threads that decode images in `prepare`; 0: none besides its own", ge=0)
     checkpoint_minutes: Positive = doc("a checkpoint is written at every epoch's end, and after so many minutes")
     checkpoint_gib: Positive = doc("size of the checkpoint store, GiB; the runs used longest ago go first")
 

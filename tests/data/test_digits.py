@@ -20,7 +20,6 @@ NULLS = dict(
     limit=None,
     validation=None,
     seed=0,
-    storage="memory",
     on_error="fail",
     image_column=None,
     label_column=None,

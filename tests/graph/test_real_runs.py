@@ -47,11 +47,10 @@ def test_an_experiment_runs_one_method_and_its_metrics_differ_in_one_row(project
     done = project.dvc("exp", "run", "-S", "orc.beta=0.5")
     assert ran(done.stdout) == ["check", "distill@orc", "evaluate@orc", "report"]
     difference = json.loads(project.dvc("metrics", "diff", "--json").stdout)["results/summary.json"]
-    assert list(difference) == ["orc"] or set(difference) <= {"orc"}
+    assert {key.split(".")[0] for key in difference} == {"orc"}
     shown = project.dvc("metrics", "diff").stdout
     assert "orc.top1" in shown and "kd.top1" not in shown
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout", "-q")
+    project.reset()
 
 
 def test_one_more_seed_trains_one_more_seed(project):
@@ -61,23 +60,23 @@ def test_one_more_seed_trains_one_more_seed(project):
         assert f"distill-{method} seed 1: epoch 2/2" in done.stdout
     summary = json.loads((project.folder / "results/summary.json").read_text())
     assert summary["kd"]["n"] == 2 and set(summary["kd"]["seeds"]) == {"0", "1"}
-    project.run("git", "checkout", "-q", ".")
-    project.dvc("checkout", "-q")
+    project.reset()
 
 
 def test_a_temporary_experiment_shares_the_checkpoint_store(project):
-    done = project.dvc("exp", "run", "--temp", "-S", "seeds=[0,1]")
-    assert "distill-orc seed 1: already trained" in done.stdout + done.stderr
+    done = project.dvc("exp", "run", "--temp", "-S", "seeds=[0,2]")
+    assert "distill-orc seed 0: already trained" in done.stdout + done.stderr
+    assert "distill-orc seed 2: epoch 2/2" in done.stdout + done.stderr
 
 
 def test_a_typo_stops_everything_and_deletes_nothing(project):
     models = sorted((project.folder / "models").rglob("*.safetensors"))
-    done = project.dvc("exp", "run", "-S", "orc.beta=two", ok=False)
+    done = project.dvc("exp", "run", "-S", "orc.beta=wrong", ok=False)
     assert done.returncode != 0
-    assert "error: params.yaml: orc.beta: must be a valid number, got 'two'" in done.stdout + done.stderr
+    assert "error: params.yaml: orc.beta: must be a valid number, got 'wrong'" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert sorted((project.folder / "models").rglob("*.safetensors")) == models
-    project.run("git", "checkout", "-q", ".")
+    project.reset()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -111,4 +110,4 @@ def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
     os.rename(store, store.with_name(f"kept-{how}"))
     project.stage("distill", "orc")
     assert outs() == killed
-    project.run("git", "checkout", "-q", ".")
+    project.reset()

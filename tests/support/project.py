@@ -65,6 +65,11 @@ class Project:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", "as it is")
 
+    def reset(self) -> None:
+        """Back to the last commit, and its outs."""
+        self.run("git", "reset", "-q", "--hard")
+        self.dvc("checkout", "-q", "--force")
+
     def edit(self, change) -> None:
         """Change params.yaml: `change` gets the document."""
         yaml = YAML()

@@ -23,6 +23,7 @@ class Digits:
         values = np.loadtxt(archive(), delimiter=",", dtype=np.int64)
         pixels, labels = values[:, :-1], values[:, -1]
         self.pixels = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        self.skipped: list[tuple[str, str]] = []
         self.classes = [str(digit) for digit in range(10)]
         test = stratified(labels, N_TEST, "digits", "test")
         self.rows = {"train": np.setdiff1d(np.arange(len(labels)), test), "test": test}
