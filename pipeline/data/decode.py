@@ -54,8 +54,10 @@ def opened(image: Path | bytes, name: str) -> Image.Image:
         return Image.open(BytesIO(image) if isinstance(image, bytes) else image)
     except UnidentifiedImageError:
         raise DataError(f"{name} is no image") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read: {error}") from None
+    except OSError as error:
+        raise DataError(f"{name} cannot be {'read' if error.errno else 'decoded'}: {error}") from None
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} cannot be decoded: {error}") from None
 
 
 def to_mode(picture: Image.Image, mode: str) -> Image.Image:
