@@ -21,7 +21,9 @@ def main() -> None:
     from pipeline.core.outs import replace_folder
     from pipeline.core.session import Session
     from pipeline.core.vocabulary import Network
+    from pipeline.errors import ParamsError
     from pipeline.methods.scratch import Scratch
+    from pipeline.models.create import new_head
 
     epochs = p["train"].epochs if p["teacher"].epochs is None else p["teacher"].epochs
     session = Session(
@@ -32,6 +34,10 @@ def main() -> None:
         runtime=runtime(),
         data=Path("data/prepared"),
     )
+    if p["teacher"].pretrained and (said := new_head(p["teacher"].arch, session.data.meta.num_classes)):
+        if epochs == 0:
+            raise ParamsError(f"teacher.epochs: 0 needs a head that fits; {said}")
+        print(f"{said}: it is replaced by a new one, which is trained")
     teacher = Network(p["teacher"].arch, pretrained=p["teacher"].pretrained, checkpoint=p["teacher"].checkpoint)
     trained = session.train(
         Scratch(label_smoothing=0.0),

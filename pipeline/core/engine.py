@@ -149,8 +149,10 @@ class Run:
         for epoch in range(self.at.epoch, epochs + 1):
             order = self.order(number, epoch, data.rows)
             for step in range(self.at.step, n_steps):
-                rows = self.world.mine(order[step * batch_size : (step + 1) * batch_size])
+                rows, ahead = (self.world.mine(order[k * batch_size : (k + 1) * batch_size]) for k in (step, step + 1))
                 batch = self.batch(data, rows, number, epoch, step)
+                if step + 1 < n_steps:
+                    data.views.ahead(ahead)
                 rate = factor(self.recipe, (epoch - 1) * n_steps + step, epochs * n_steps, epochs)
                 self.step(leg, batch, rate, step)
                 self.at.step = step + 1

@@ -118,7 +118,11 @@ class Session:
         """A split on the device."""
         if name not in self.views:
             self.views[name] = self.data.views(
-                name, device=self.accelerator.device, pad=self.recipe.pad, flip=self.recipe.flip
+                name,
+                device=self.accelerator.device,
+                pad=self.recipe.pad,
+                flip=self.recipe.flip,
+                workers=self.runtime.workers,
             )
         return self.views[name]
 

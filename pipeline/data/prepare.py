@@ -17,15 +17,18 @@ from pipeline.errors import DataError
 
 Chosen = dict[str, tuple[str, np.ndarray]]  # split -> the source's split, and its rows
 SPLITS = ("train", "validation", "test")
+SAMPLE = 1024  # training images of a streamed set that are read for its mean and standard deviation, about
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. shared: test images whose pixels are those of a training or validation image."""
+    """What was written. shared: test images whose pixels are those of a training or validation image; None: unknown,
+    for a streamed set is not read whole.
+    """
 
     meta: dict[str, Any]
     skipped: list[tuple[str, str]]
-    shared: int
+    shared: int | None
 
 
 def prepare(source: Source, data: Any, folder: Path) -> Report:
@@ -71,40 +74,27 @@ def choose(source: Source, data: Any) -> Chosen:
 
 
 def write(source: Source, data: Any, folder: Path) -> Report:
-    """Fill a folder with arrays, table, classes and meta.json."""
-    import polars as pl
-
+    """Fill a folder with arrays (of a streamed set: none), table, classes and meta.json."""
     chosen = choose(source, data)
-    frames, sha256 = [], {}
+    size = source.defaults.image_size if data.image_size is None else data.image_size
+    sha256 = {}
     pixels: dict[str, Pixels] = {}
     shape = None
-    for split in SPLITS:
-        origin, rows = chosen[split]
-        pixels[split] = write_images(source, origin, rows, folder / f"{split}.npy", data.image_size, shape)
+    for split in SPLITS if source.manifest is None else ():
+        file = folder / f"{split}.npy"
+        pixels[split] = write_images(source, *chosen[split], file, size, shape)
         shape = pixels[split].shape
-        sha256[split] = digest(folder / f"{split}.npy")
-        labels = source.splits[origin].labels[rows]
-        frames.append(
-            pl.DataFrame(
-                {
-                    "index": np.arange(len(rows)),
-                    "source": [source.splits[origin].names[row] for row in rows],
-                    "label": labels,
-                    "class": [source.classes[label] for label in labels],
-                    "split": [split] * len(rows),
-                }
-            )
-        )
-    pl.concat(frames).write_parquet(folder / "split.parquet", compression="zstd", statistics=False)
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in source.classes), "utf-8")
-    if source.skipped:
-        with (folder / "skipped.csv").open("w", newline="") as out:
-            csv.writer(out, lineterminator="\n").writerows([("source", "reason"), *source.skipped])
-    sha256["split"] = digest(folder / "split.parquet")
+        sha256[split] = digest(file)
+    if source.manifest is not None:
+        pixels["train"] = sample(source, *chosen["train"], folder / "sample.npy", size)
+        shape = pixels["train"].shape
     assert shape is not None
-    mean, std = pixels["train"].moments(len(chosen["train"][1]))
+    write_table(source, chosen, folder)
+    sha256["split"] = digest(folder / "split.parquet")
+    mean, std = pixels["train"].moments()
     meta = {
         "source": data.source,
+        "root": source.manifest and str(source.manifest.root),
         "num_classes": len(source.classes),
         "in_chans": shape[2],
         "image_size": [shape[0], shape[1]],
@@ -116,8 +106,35 @@ def write(source: Source, data: Any, folder: Path) -> Report:
         "sha256": sha256,
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    if source.manifest is not None:
+        return Report(meta, source.skipped, shared=None)
     known = pixels["train"].hashes | pixels["validation"].hashes
     return Report(meta, source.skipped, len(pixels["test"].hashes & known))
+
+
+def write_table(source: Source, chosen: Chosen, folder: Path) -> None:
+    """Which image is where, what the classes are called, and what was skipped."""
+    import polars as pl
+
+    frames = []
+    for split in SPLITS:
+        origin, rows = chosen[split]
+        labels = source.splits[origin].labels[rows]
+        frame = pl.DataFrame(
+            {
+                "index": np.arange(len(rows)),
+                "source": [source.splits[origin].names[row] for row in rows],
+                "label": labels,
+                "class": [source.classes[label] for label in labels],
+                "split": [split] * len(rows),
+            }
+        )
+        frames.append(frame.hstack(source.manifest.times[origin][rows]) if source.manifest else frame)
+    pl.concat(frames).write_parquet(folder / "split.parquet", compression="zstd", statistics=False)
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in source.classes), "utf-8")
+    if source.skipped:
+        with (folder / "skipped.csv").open("w", newline="") as out:
+            csv.writer(out, lineterminator="\n").writerows([("source", "reason"), *source.skipped])
 
 
 @dataclass
@@ -125,20 +142,22 @@ class Pixels:
     """The images of a split as they are written: their shape, and exact sums over each channel's values."""
 
     shape: tuple[int, int, int] | None = None
+    n: int = 0
     total: Any = 0
     squares: Any = 0
     hashes: set[bytes] = field(default_factory=set)
 
     def take(self, image: np.ndarray) -> None:
+        self.n += 1
         values = image.reshape(-1, image.shape[2]).astype(np.int64)
         self.total = self.total + values.sum(0)
         self.squares = self.squares + (values * values).sum(0)
         self.hashes.add(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
 
-    def moments(self, n: int) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel, of pixels in 0..1, over n images."""
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of pixels in 0..1."""
         assert self.shape is not None
-        count = n * self.shape[0] * self.shape[1]
+        count = self.n * self.shape[0] * self.shape[1]
         mean = self.total / count
         std = np.sqrt(np.maximum(self.squares / count - mean**2, 0))
         return [round(float(v), 8) for v in mean / 255], [round(max(float(v), 1e-4), 8) for v in std / 255]
@@ -168,6 +187,13 @@ def write_images(
             written.take(image)
     if written.shape is None:
         raise DataError(f"there are no images for {file.stem}")
+    return written
+
+
+def sample(source: Source, origin: str, rows: np.ndarray, file: Path, size: int | None) -> Pixels:
+    """Every so many of a streamed set's training images, for their mean and standard deviation alone."""
+    written = write_images(source, origin, rows[:: max(1, len(rows) // SAMPLE)], file, size, None)
+    file.unlink()
     return written
 
 

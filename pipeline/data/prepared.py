@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.data.streaming import Streamed
     from pipeline.data.views import Views
 
 SPLITS = ("train", "validation", "test")
@@ -21,9 +22,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Meta:
-    """What training must know of the images. mean, std: one a channel, of the training pixels in 0..1."""
+    """What training must know of the images. mean, std: one a channel, of the training pixels in 0..1.
+
+    root: where a streamed set's images are, which are not copied; else None.
+    """
 
     source: str
+    root: str | None
     num_classes: int
     in_chans: int
     image_size: tuple[int, int]
@@ -75,18 +80,31 @@ class Prepared:
         """[N] int64."""
         return self.table.filter(self.table["split"] == split)["label"].to_numpy().astype(np.int64)
 
-    def views(self, split: str, *, device: "torch.device", pad: int | None = None, flip: bool | None = None) -> "Views":
-        """A split on the device; pad and flip None mean the data's own."""
+    def views(
+        self,
+        split: str,
+        *,
+        device: "torch.device",
+        pad: int | None = None,
+        flip: bool | None = None,
+        workers: int = 0,
+    ) -> "Views | Streamed":
+        """A split on the device; pad and flip None mean the data's own. workers: threads that decode a streamed set."""
+        meta = self.meta
+        shared: dict[str, Any] = {
+            "mean": meta.mean,
+            "std": meta.std,
+            "flip": meta.flip if flip is None else flip,
+            "num_classes": meta.num_classes,
+            "device": device,
+        }
+        if meta.root is not None:
+            from pipeline.data.streaming import Streamed
+
+            files = self.table.filter(self.table["split"] == split)
+            return Streamed(
+                Path(meta.root), files, self.labels(split), image_size=meta.image_size, workers=workers, **shared
+            )
         from pipeline.data.views import Views
 
-        meta = self.meta
-        return Views(
-            self.images(split),
-            self.labels(split),
-            mean=meta.mean,
-            std=meta.std,
-            pad=meta.pad if pad is None else pad,
-            flip=meta.flip if flip is None else flip,
-            num_classes=meta.num_classes,
-            device=device,
-        )
+        return Views(self.images(split), self.labels(split), pad=meta.pad if pad is None else pad, **shared)

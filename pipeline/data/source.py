@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
 class Defaults:
     """What null in params.yaml means for a source. None: all images; a tenth of the training images for validation;
-    an eighth of the image's size for padding.
+    an eighth of the image's size for padding; images as large as they are.
     """
 
+    image_size: int | None = None
     limit: int | None = None
     validation: int | float = 0.1
     pad: int | None = None
@@ -27,9 +32,18 @@ class Split:
     labels: np.ndarray
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """Where the files of a streamed set are, and by what a change shows. times: split -> size and mtime of its rows."""
+
+    root: Path
+    times: dict[str, "pl.DataFrame"]
+
+
 class Source(Protocol):
     """A data set. `splits` has train, and validation and test where the data come with them."""
 
+    manifest: Manifest | None  # of a streamed set, which training itself reads, nothing being copied
     classes: list[str]
     defaults: Defaults
     splits: dict[str, Split]

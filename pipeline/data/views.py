@@ -49,6 +49,9 @@ class Views:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def ahead(self, index: Tensor) -> None:
+        """Begin to read images that will be asked for next: nothing to do, they are here."""
+
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augmented, normalised images [B, D, H, W] float32."""
         span = 2 * self.pad + 1

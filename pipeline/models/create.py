@@ -48,13 +48,54 @@ def create_timm(arch: str, num_classes: int, in_chans: int, image_size: tuple[in
         raise ParamsError(f"unknown network {arch!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
     import timm
 
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "pretrained": pretrained}
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
+    what = f"{arch} cannot be made for images of {image_size[1]}x{image_size[0]}x{in_chans}"
     try:
-        return timm.create_model(arch, img_size=image_size, **options)
-    except TypeError as error:  # a convolutional network, which takes any image
-        if "img_size" not in str(error):
-            raise
-    return timm.create_model(arch, **options)
+        try:
+            network = timm.create_model(arch, img_size=image_size, **options)
+            options["img_size"] = image_size
+        except TypeError as error:  # a convolutional network, which takes any image
+            if "img_size" not in str(error):
+                raise
+            network = timm.create_model(arch, **options)
+        answer = tried(network, in_chans, image_size)
+    except Exception as error:  # timm asserts, raises and divides by zero
+        raise ParamsError(f"{what}: {first_line(error)}") from None
+    if answer.shape != (1, num_classes):
+        raise ParamsError(f"{what}: it answers {tuple(answer.shape)}, not logits of {num_classes} classes")
+    if not pretrained:
+        return network
+    try:
+        return timm.create_model(arch, pretrained=True, **options)
+    except Exception as error:  # the hub's and the file's, of many kinds
+        raise ParamsError(f"{arch}: its pretrained weights cannot be loaded: {first_line(error)}") from None
+
+
+def tried(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> Tensor:
+    """The answer to an image of zeros: some networks fail only there at a size that they cannot take."""
+    network.eval()
+    with torch.no_grad():
+        answer = network(torch.zeros(1, in_chans, *image_size))
+    network.train()
+    return answer
+
+
+def new_head(arch: str, num_classes: int) -> str | None:
+    """What must be said of a pretrained network whose head has other classes than the data. None: the head fits.
+
+    timm drops such a head in silence.
+    """
+    import timm
+
+    cfg = timm.get_pretrained_cfg(arch)
+    if cfg is None or cfg.num_classes == num_classes:
+        return None
+    return f"{arch}: the pretrained head has {cfg.num_classes} classes, the data have {num_classes}"
+
+
+def first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def load_checkpoint(network: nn.Module, file: Path, arch: str) -> None:
@@ -87,7 +128,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ParamsError(f"{file} cannot be read as weights: {str(error).splitlines()[0][:200]}") from None
+        raise ParamsError(f"{file} cannot be read as weights: {first_line(error)}") from None
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]

@@ -20,6 +20,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
     return [
         *unknown_networks(values),
         *chain(values),
+        *streaming(values),
         *training(values),
         *seeds(values),
         *(line for name in values["methods"] for line in method(name, values)),
@@ -68,6 +69,17 @@ def chain(values: dict[str, Any]) -> Iterator[str]:
     after = values["student"].after
     if after != "teacher" and after not in assistants:
         yield f"student.after: there is no assistant {after!r} and it is not the teacher"
+
+
+def streaming(values: dict[str, Any]) -> Iterator[str]:
+    data, train = values["data"], values["train"]
+    if data.storage == "stream" and data.source not in ("folder", "imagenet"):
+        yield f"data.storage: only folder and imagenet can be streamed, not {data.source}"
+    if data.storage == "stream" and data.source == "folder" and data.image_size is None:
+        yield "data.image_size: a streamed folder needs it"
+    streams = data.storage == "stream" or (data.source == "imagenet" and data.storage is None)
+    if streams and train.pad is not None:
+        yield "train.pad: streamed images are not padded (they get a crop of random size); it must be null"
 
 
 def training(values: dict[str, Any]) -> Iterator[str]:

@@ -24,12 +24,17 @@ class Section(BaseModel):
 class Data(Section):
     """Where images come from; what `prepare` makes of them."""
 
-    source: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder", "parquet"] = doc(
+    source: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder", "parquet", "imagenet"] = doc(
         "digits is inside scikit-learn; fashion_mnist, cifar10, cifar100 are torchvision's, downloaded once; "
-        "folder is ROOT/train/CLASS/*; parquet has the Hugging Face layout"
+        "folder is ROOT/train/CLASS/*; parquet has the Hugging Face layout; imagenet is a streamed folder whose val "
+        "is the test split"
     )
     root: str = doc("folder of the data; its content is a dependency of the pipeline", min_length=1)
-    image_size: Count | None = doc("height and width in pixels; null: the images' own")
+    storage: Literal["memory", "stream"] | None = doc(
+        "memory: images are copied as arrays; stream: folder and imagenet are decoded while training, and root holds "
+        "their manifest (python -m stages.manifest); null: the source's own (imagenet stream, others memory)"
+    )
+    image_size: Count | None = doc("height and width in pixels; null: the source's own (imagenet 224), or the images'")
     limit: Count | None = doc("training images kept, stratified; null: the source's own (digits 400, others all)")
     validation: Count | Annotated[float, Field(gt=0, lt=1)] | None = doc(
         "validation images split off the training data, stratified: a number or a fraction; null: the source's own "
@@ -54,7 +59,9 @@ class Train(Section):
     momentum: float = doc("of SGD", ge=0, lt=1)
     nesterov: bool = doc("Nesterov's momentum; needs momentum > 0")
     weight_decay: NotNegative = doc("of SGD, on all weights")
-    pad: Annotated[int, Field(ge=0)] | None = doc("pixels around an image, of which a crop is taken; null: the data's")
+    pad: Annotated[int, Field(ge=0)] | None = doc(
+        "pixels around an image, of which a crop is taken; null: the data's (streamed images get a crop of random size)"
+    )
     flip: bool | None = doc("mirror half of the images; null: the data's")
     seed: int = doc("of the networks that are trained once: teacher and assistants", ge=0)
 
@@ -94,7 +101,7 @@ class Runtime(Section):
 
     threads: Count = doc("OpenMP threads of a process; two on a contended core can be many times slower than one")
     num_processes: Count = doc("processes that share a run, one a device; the batch is split among them")
-    workers: int = doc("threads that decode images in `prepare`; 0: none besides its own", ge=0)
+    workers: int = doc("threads that decode images, in `prepare` and for streamed sets; 0: none besides its own", ge=0)
     checkpoint_minutes: Positive = doc("a checkpoint is written at every epoch's end, and after so many minutes")
     checkpoint_gib: Positive = doc("size of the checkpoint store, GiB; the runs used longest ago go first")
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from pictures import encoded, make_folder, picture, section
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -21,41 +22,11 @@ from pipeline.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("GROUP_DISTILLATION_DATA", ROOT.parent / "shared" / "data"))
-FORMATS = ("jpg", "png", "webp", "bmp")
-
-
-def section(source: str, root: Path, **changed) -> SimpleNamespace:
-    nulls = dict.fromkeys(("image_size", "limit", "validation", "image_column", "label_column"))
-    return SimpleNamespace(**nulls | {"source": source, "root": str(root), "seed": 0, "on_error": "fail"} | changed)
 
 
 def prepared(tmp_path: Path, data: SimpleNamespace, workers: int = 0):
     report = prepare(open_source(data, workers), data, tmp_path / "prepared")
     return Prepared.read(tmp_path / "prepared"), report
-
-
-def picture(k: int, size=(12, 10), mode="RGB") -> Image.Image:
-    draw = np.random.default_rng(k)
-    return Image.fromarray(draw.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)).convert(mode)
-
-
-def make_folder(root: Path, *, splits=("train", "val", "test"), n=12, sizes=((12, 10),), mode="RGB") -> Path:
-    for s, split in enumerate(splits):
-        for c, name in enumerate(("cat", "dog")):
-            (root / split / name).mkdir(parents=True)
-            for k in range(n):
-                image = picture(1000 * s + 100 * c + k, sizes[k % len(sizes)], mode)
-                suffix = FORMATS[k % len(FORMATS)] if mode == "RGB" else "png"  # WebP knows no grey
-                image.save(root / split / name / f"{k:02d}.{suffix}")
-    return root
-
-
-def encoded(image: Image.Image) -> bytes:
-    from io import BytesIO
-
-    out = BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
 
 
 def make_parquet(root: Path, *, shards=2, n=20, **columns) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.source import Defaults, Split
+from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.data.split import stratified
 from pipeline.errors import DataError
 
@@ -17,6 +17,7 @@ N_TEST = 997
 class Digits:
     """Ten classes, grey. The test images are the same whatever data.seed is."""
 
+    manifest: Manifest | None = None
     defaults = Defaults(limit=400, validation=400, pad=1, flip=False)
 
     def __init__(self):

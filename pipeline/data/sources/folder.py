@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.decode import decode, in_order, is_grey
-from pipeline.data.source import Defaults, Split
+from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.errors import DataError
 
 FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
@@ -17,11 +17,13 @@ class Folder:
 
     A set without any colour image has one channel, any other three.  Hidden files are passed over.
     on_error "skip": every image is decoded once beforehand, and one that cannot be is left out.
+    look False: the images' headers are not read, and they are taken to have colour.
     """
 
+    manifest: Manifest | None = None
     defaults = Defaults()
 
-    def __init__(self, root: Path, *, on_error: str, workers: int):
+    def __init__(self, root: Path, *, on_error: str, workers: int, look: bool = True):
         self.root, self.workers = root, workers
         if not root.is_dir():
             raise DataError(f"data.root: there is no folder {root}")
@@ -42,7 +44,7 @@ class Folder:
             names = [file.relative_to(root).as_posix() for file, _ in files]
             self.splits[split] = Split(names, np.array([label for _, label in files], dtype=np.int64))
         everything = [file for files in self.files.values() for file, _ in files]
-        self.channels = 1 if all(is_grey(file, str(file)) for file in everything) else 3
+        self.channels = 1 if look and all(is_grey(file, str(file)) for file in everything) else 3
 
     def list_files(self, split: str, folder: Path) -> list[tuple[Path, int]]:
         """The images of a split and their labels, in the order of their paths."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.source import Source
+from pipeline.data.source import Defaults, Source
 
 
 def open_source(data: Any, workers: int = 0) -> Source:
@@ -13,6 +13,18 @@ def open_source(data: Any, workers: int = 0) -> Source:
         from pipeline.data.sources.digits import Digits
 
         return Digits()
+    storage = data.storage or ("stream" if data.source == "imagenet" else "memory")
+    if data.source == "imagenet" or storage == "stream":
+        from pipeline.data.sources.streamed import Streamed
+
+        if data.source == "imagenet":
+            defaults = Defaults(image_size=224, validation=0.02)
+            source = Streamed(root, defaults, workers=workers, labelled_test="validation")
+        else:
+            source = Streamed(root, Defaults(), workers=workers)
+        if storage == "memory":
+            source.manifest = None
+        return source
     if data.source == "folder":
         from pipeline.data.sources.folder import Folder
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.data.decode import decode, in_order, is_grey
-from pipeline.data.source import Defaults, Split
+from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.errors import DataError
 
 PREFIXES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
@@ -23,6 +23,7 @@ class Parquet:
     An image is called FILE:ROW.  A set whose first image of every shard has no colour has one channel.
     """
 
+    manifest: Manifest | None = None
     defaults = Defaults()
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.source import Defaults, Split
+from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.errors import DataError
 
 
@@ -16,6 +16,7 @@ class Vision:
     Its training and test images; validation is split off the training images.
     """
 
+    manifest: Manifest | None = None
     defaults = Defaults()
 
     def __init__(self, name: str, root: Path):
