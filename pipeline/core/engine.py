@@ -8,7 +8,7 @@ of (seed, epoch, index). So a checkpoint holds weights, momenta and counters, an
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -17,13 +17,15 @@ from torch import Tensor
 from pipeline.core.bundle import initial
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.counters import hash64
+from pipeline.core.guides import Guides, usable
 from pipeline.core.history import Row, Tally, rows_of
 from pipeline.core.interrupt import Interruption
-from pipeline.core.live import Live
+from pipeline.core.live import Live, Optimising
+from pipeline.core.logits import LogitStore
 from pipeline.core.position import Position, Trained
 from pipeline.core.progress import Progress
 from pipeline.core.schedule import Schedule, factor
-from pipeline.core.trainset import TrainingSet, Views
+from pipeline.core.trainset import LegData, TrainingSet, Views
 from pipeline.core.validation import validate
 from pipeline.core.vocabulary import Batch, Leg, Losses, Method, Network
 from pipeline.core.world import Processes
@@ -32,15 +34,12 @@ from pipeline.errors import DataError, ParamsError, UserError
 ASK_EVERY = 16  # steps between two questions of several processes whether a checkpoint is due
 
 
-class Recipe(Schedule, Protocol):
+class Recipe(Schedule, Optimising, Protocol):
     """The keys of params.yaml's `train` that the engine reads."""
 
     epochs: int
     batch_size: int
     lr: float
-    momentum: float
-    nesterov: bool
-    weight_decay: float
 
 
 @dataclass
@@ -71,6 +70,7 @@ class Run:
         checkpoint_minutes: float = 10.0,
         progress: Progress | None = None,
         dtype: torch.dtype = torch.float32,
+        store: LogitStore | None = None,
     ):
         self.method, self.recipe, self.seed, self.dtype = method, recipe, seed, dtype
         self.views, self.validation = train, validation
@@ -78,6 +78,8 @@ class Run:
         self.accelerator, self.world = accelerator, Processes(accelerator)
         self.checkpoint, self.checkpoint_seconds = checkpoint, 60 * checkpoint_minutes
         self.progress = progress or Progress.silent()
+        order = [seed, recipe.batch_size]
+        self.guides = Guides(self.networks, usable(store, dtype), self.world, order)
         self.at = Position()
         self.tally = Tally()
         if recipe.batch_size % self.world.size:
@@ -137,6 +139,7 @@ class Run:
             self.restore_learners(resumed)
         elif leg.extra is not None:
             self.save(leg)
+        self.guides.open(self.nets, number, leg, epochs, data)
         self.progress.leg(number, leg, epochs, n_steps)
         saved = clock = time.perf_counter()
 
@@ -151,6 +154,7 @@ class Run:
             for step in range(self.at.step, n_steps):
                 rows, ahead = (self.world.mine(order[k * batch_size : (k + 1) * batch_size]) for k in (step, step + 1))
                 batch = self.batch(data, rows, number, epoch, step)
+                self.guides.begin(batch.x, epoch, rows)
                 if step + 1 < n_steps:
                     data.views.ahead(ahead)
                 rate = factor(self.recipe, (epoch - 1) * n_steps + step, epochs * n_steps, epochs)
@@ -175,6 +179,7 @@ class Run:
                 saved = time.perf_counter()
         if epochs == 0:
             self.end_epoch(number, 0, epochs, leg)
+        self.guides.close(self.nets, leg)
         for name in leg.learners:
             self.nets[name].stop()
             self.at.trained[name].last = self.nets[name].weights()
@@ -182,17 +187,18 @@ class Run:
         self.save(None)
 
     def order(self, leg: int, epoch: int, rows: Tensor) -> Tensor:
-        """The rows of an epoch in their order, on the device."""
+        """The rows of an epoch in their order."""
         draw = torch.Generator().manual_seed(hash64(self.seed, "order", leg, epoch))
-        return rows[torch.randperm(len(rows), generator=draw)].to(self.world.device)
+        return rows[torch.randperm(len(rows), generator=draw)]
 
-    def batch(self, data: Any, rows: Tensor, leg: int, epoch: int, step: int) -> Batch:
+    def batch(self, data: LegData, rows: Tensor, leg: int, epoch: int, step: int) -> Batch:
         # Layers that draw (dropout) use torch's own generator: it too is a function of counters.
         torch.manual_seed(hash64(self.seed, "layers", leg, epoch, step, self.world.rank))
+        index = rows.to(self.world.device, non_blocking=True)
         return Batch(
-            x=data.views(rows, seed=self.seed, epoch=epoch).to(self.dtype),
-            y=data.views.labels[rows],
-            index=rows,
+            x=data.views(index, seed=self.seed, epoch=epoch).to(self.dtype),
+            y=data.views.labels[index],
+            index=index,
             draw=torch.Generator().manual_seed(hash64(self.seed, "draw", leg, epoch, step)),
             world=self.world,
             note=lambda network, term, value: self.tally.add(step, network, term, value),
@@ -233,22 +239,22 @@ class Run:
         rows = rows_of(number, epoch, means)
         watched = leg.learners if epoch > 1 else (*leg.learners, *leg.guides)
         for name in watched:
-            measured = validate(self.nets[name].teach, self.validation, self.world, self.dtype)
+            measured = self.measure(name)
             rows += [(number, epoch, name, f"validation/{k}", v) for k, v in measured.items()]
             if name in leg.learners:
-                self.keep_best(name, measured["top1"], epoch)
+                self.at.keep_best(name, self.nets[name].weights, measured["top1"], epoch)
         self.at.rows += rows
         self.progress.epoch(number, epoch, epochs, leg, rows)
 
-    def keep_best(self, name: str, top1: float, epoch: int) -> None:
-        trained = self.at.trained.get(name)
-        if trained is None or epoch <= 1 or top1 > trained.validation["best"]:
-            best = self.nets[name].weights()
-            self.at.trained[name] = Trained(
-                last=best, best=best, validation={"last": top1, "best": top1, "best_epoch": epoch}
-            )
-        else:
-            trained.validation["last"] = top1
+    def measure(self, name: str) -> dict[str, float]:
+        """A network on the validation split; a frozen guide is asked once for all runs that it guides."""
+        memory = self.nets[name].memory
+        (known,) = self.world.agree([memory and memory.recall("validation")])
+        if known is None:
+            known = validate(self.nets[name].teach, self.validation, self.world, self.dtype)
+            if memory and self.world.rank == 0:
+                memory.keep("validation", known)
+        return known
 
     def check_finite(self, leg: int, epoch: int) -> None:
         found = self.tally.not_finite()

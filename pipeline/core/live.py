@@ -2,30 +2,55 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pipeline.core.logits import Memory
+
 State = dict[str, Tensor]
 
 
-class Live:
-    """One network of a run (`vocabulary.Net`): what a method calls and the engine steps."""
+class Optimising(Protocol):
+    """The keys of params.yaml's `train` that one network reads."""
 
-    def __init__(self, module: nn.Module, accelerator: Accelerator, *, learns: bool, lr: float, train):
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    compile: bool
+    sync_batchnorm: bool
+
+
+class Live:
+    """One network of a run (`vocabulary.Net`): what a method calls and the engine steps.
+
+    A learner is trained as DDP and the compiler wrap it, and teaches as it is. A frozen guide teaches with BatchNorm
+    folded into its convolutions, and what it says of a batch may come from a store (`memory`).
+    """
+
+    def __init__(self, module: nn.Module, accelerator: Accelerator, *, learns: bool, lr: float, train: Optimising):
         self.initial: State = {k: v.clone() for k, v in module.state_dict().items()}
-        self.bare = module.to(accelerator.device)
+        if train.sync_batchnorm and accelerator.num_processes > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a lone BatchNorm
+        self.bare = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.learning = False
         self.lr = lr
         self.train = train
+        self.accelerator = accelerator
+        self.memory: Memory | None = None
         self.modules = list(self.bare.modules())
         self.set_mode(False)
+        self.answering = self.bare
         if learns:  # prepared once and before anything is frozen: DDP wraps what requires a gradient
-            self.module = accelerator.prepare(self.bare)
+            module = compiled(self.bare) if train.compile else self.bare
+            self.module = accelerator.prepare(module)
         else:
-            self.module = self.bare.requires_grad_(False)
+            self.bare.requires_grad_(False)
+            folded = fold(self.bare)
+            self.module = self.answering = compiled(folded) if train.compile else folded
         self.optimizer: torch.optim.SGD | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -34,12 +59,18 @@ class Live:
         return self.teach(x)
 
     def teach(self, x: Tensor) -> Tensor:
-        with self.frozen():
+        return self.answer(x) if self.memory is None else self.memory(x, self.answer)
+
+    def answer(self, x: Tensor) -> Tensor:
+        """In evaluation mode, without gradients to the weights."""
+        with self.frozen(), self.accelerator.autocast():
             if x.requires_grad:
                 weights = {k: v.detach() for k, v in self.bare.named_parameters()}
-                return functional_call(self.bare, weights, (x,))
-            with torch.no_grad():
-                return self.bare(x)
+                z = functional_call(self.bare, weights, (x,))
+            else:
+                with torch.no_grad():
+                    z = self.answering(x)
+        return z.float() if z.dtype == torch.bfloat16 else z
 
     def start(self, *, fresh: bool) -> None:
         """Begin a leg as a learner: a new optimizer; initial weights if `fresh`."""
@@ -108,3 +139,19 @@ class Live:
                 self.set_mode(True)
         else:
             yield
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose BatchNorms are folded into the convolutions before them, where torch.fx can
+    follow its forward; else the module itself.
+    """
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        return fuse(module.eval()).to(memory_format=torch.channels_last)
+    except Exception:  # tracing fails in as many ways as there are forwards
+        return module
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    return torch.compile(module)  # pyright: ignore[reportReturnType]

@@ -1,5 +1,6 @@
 """Where a run is: all that a checkpoint holds besides the weights of the networks that learn at this moment."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,16 @@ class Position:
     rows: list[Row] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
+
+    def keep_best(self, name: str, weights: Callable[[], State], top1: float, epoch: int) -> None:
+        """Take a network's weights if they are the first of its leg or better on validation than any before."""
+        trained = self.trained.get(name)
+        if trained is None or epoch <= 1 or top1 > trained.validation["best"]:
+            best = weights()
+            validation = {"last": top1, "best": top1, "best_epoch": epoch}
+            self.trained[name] = Trained(last=best, best=best, validation=validation)
+        else:
+            trained.validation["last"] = top1
 
     def state(self) -> dict[str, Any]:
         """As plain data."""

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.core import launch
 from pipeline.core.checkpoint import Checkpoint, digest_of, prune, store_root
 from pipeline.core.engine import Run
+from pipeline.core.logits import LogitStore
 from pipeline.core.outs import write_run
 from pipeline.core.progress import Progress
 from pipeline.core.vocabulary import Method, Network
@@ -37,14 +38,34 @@ class Session:
         runtime: Any,
         data: Path,
     ):
-        self.accelerator = launch.accelerate(runtime.threads)
+        self.accelerator = launch.accelerate(runtime.threads, recipe)
         self.label, self.recipe, self.decides, self.code, self.runtime = label, recipe, decides, code, runtime
         self.data = Prepared.read(data)
-        self.environment = launch.environment(self.accelerator, runtime.threads)
+        self.environment = launch.environment(self.accelerator, runtime.threads, recipe)
         self.root = Path.cwd()
         self.store = store_root(self.root)
         self.used: list[Path] = []
         self.views: dict[str, Any] = {}
+        self.logits = self.logit_store()
+
+    def logit_store(self) -> LogitStore | None:
+        """Where guides' answers are kept; what decides them besides weights, seed and order is in its key."""
+        if self.recipe.logit_store == "off":
+            return None
+        about = {
+            "data": self.data.fingerprint,
+            "views": [self.recipe.pad, self.recipe.flip],
+            "compile": self.recipe.compile,
+            "code": digest_of([f for place in ALWAYS for f in python_files(self.root / place)], self.root),
+            "environment": self.environment,
+        }
+        return LogitStore(
+            self.store.with_name(".logits"),
+            kind=self.recipe.logit_store,
+            gib=self.runtime.logit_store_gib,
+            about=about,
+            say=print if self.accelerator.is_main_process else lambda line: None,
+        )
 
     def key(self, seed: int, networks: Mapping[str, Network]) -> str:
         """A digest of all that decides a seed's result."""
@@ -111,6 +132,7 @@ class Session:
             accelerator=self.accelerator,
             checkpoint=checkpoint,
             checkpoint_minutes=self.runtime.checkpoint_minutes,
+            store=self.logits,
             progress=Progress(label) if self.accelerator.is_main_process else Progress.silent(),
         )
 

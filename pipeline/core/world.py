@@ -1,11 +1,14 @@
 """All processes of a run as one: the only place where ranks agree on anything."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -67,6 +70,12 @@ class Processes:
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
+
+    def first(self, make: Callable[[], T | None]) -> T | None:
+        """make() on every rank, on rank 0 before the others; None everywhere if it is None there."""
+        made = make() if self.rank == 0 else None
+        (there,) = self.agree([made is not None])
+        return make() if there and self.rank > 0 else made
 
     def agree(self, values: list[Any]) -> list[Any]:
         """Rank 0's values, on every rank."""

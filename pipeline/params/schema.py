@@ -64,6 +64,12 @@ class Train(Section):
     )
     flip: bool | None = doc("mirror half of the images; null: the data's")
     seed: int = doc("of the networks that are trained once: teacher and assistants", ge=0)
+    precision: Literal["fp32", "tf32", "bf16"] = doc("tf32: products of fp32 on an Ampere GPU; bf16: autocast")
+    compile: bool = doc("compile every network (minutes, once a process; needs a C++ compiler)")
+    sync_batchnorm: bool = doc("BatchNorm over the global batch of several GPUs, not each one's part")
+    logit_store: Literal["off", "fp16", "fp32"] = doc(
+        "keep what frozen guides say, so that a sweep runs them once; fp32 changes no bit of a result, fp16 rounds"
+    )
 
 
 class Teacher(Section):
@@ -104,6 +110,7 @@ class Runtime(Section):
     workers: int = doc("threads that decode images, in `prepare` and for streamed sets; 0: none besides its own", ge=0)
     checkpoint_minutes: Positive = doc("a checkpoint is written at every epoch's end, and after so many minutes")
     checkpoint_gib: Positive = doc("size of the checkpoint store, GiB; the runs used longest ago go first")
+    logit_store_gib: NotNegative = doc("size of the store of guides' logits, GiB; those used longest ago go first")
 
 
 class Scratch(Section):

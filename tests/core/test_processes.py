@@ -1,8 +1,10 @@
 """Two processes on the same global batch end as one does."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,22 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PLACES)), "O
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def trained(out: Path) -> dict[str, dict]:
-    return {name: torch.load(out / f"{name}.pt", weights_only=True) for name in METHODS}
+FEW = ("kd", "dml", "orc")
+
+
+def trained(out: Path, names=METHODS) -> dict[str, dict]:
+    return {name: torch.load(out / f"{name}.pt", weights_only=True) for name in names}
+
+
+def run(command: list[str], out: Path, dtype: str, *names: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*command, str(SCRIPT), str(out), dtype, *names],
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def gap(one: dict, other: dict) -> float:
@@ -57,3 +73,56 @@ def test_elections_and_feedback_are_the_same_in_both(both):
 
     assert len(roles(both[0])) > 0
     assert roles(both[0]) == roles(both[1])
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_to_rounding_in_single_precision(tmp_path):
+    for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
+        (tmp_path / name).mkdir()
+        done = run(command, tmp_path / name, "float32", *FEW)
+        assert done.returncode == 0, done.stderr
+    one, two = (trained(tmp_path / name, FEW) for name in ("one", "two"))
+    assert all(gap(one[name], two[name]) < 1e-4 for name in FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["orc", "cooperative"])
+def test_a_dead_rank_ends_the_run_and_it_is_resumed(both, tmp_path, name):
+    begun = time.monotonic()
+    dead = run(TORCHRUN, tmp_path, "float64", name, DIE="1:8")
+    assert dead.returncode != 0 and "Signal 9 (SIGKILL)" in dead.stderr
+    assert time.monotonic() - begun < 60
+    assert not (tmp_path / f"{name}.pt").exists() and list((tmp_path / "store" / name).glob("*.ckpt"))
+    resumed = run(TORCHRUN, tmp_path, "float64", name)
+    assert resumed.returncode == 0, resumed.stderr
+    here, whole = trained(tmp_path, [name])[name], both[1][name]
+    assert gap(here, whole) == 0 and here["rows"] == whole["rows"]
+
+
+@pytest.mark.slow
+def test_two_nodes_equal_one(both, tmp_path):
+    """Two launchers that meet at an address, as on two machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
+    node = [*TORCHRUN[:3], "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=test", meeting]
+    command = [*node, str(SCRIPT), str(tmp_path), "float64", "orc"]
+    nodes = [subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [node.communicate(timeout=120)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert gap(trained(tmp_path, ["orc"])["orc"], both[0]["orc"]) < 1e-12
+
+
+@pytest.mark.slow
+def test_accelerate_launch_gives_the_same_run(both, tmp_path):
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes=2",
+        "--num_machines=1",
+    ]
+    done = run([*launch, "--mixed_precision=no", "--dynamo_backend=no"], tmp_path, "float64", "kd")
+    assert done.returncode == 0, done.stderr
+    assert gap(trained(tmp_path, ["kd"])["kd"], both[1]["kd"]) == 0

@@ -12,7 +12,7 @@ from pipeline.core.live import Live
 from pipeline.core.vocabulary import Batch
 from pipeline.core.world import Processes
 
-RECIPE = SimpleNamespace(momentum=0.9, nesterov=True, weight_decay=5e-4)
+RECIPE = SimpleNamespace(momentum=0.9, nesterov=True, weight_decay=5e-4, compile=False, sync_batchnorm=False)
 
 
 def tiny(seed: int, n_classes: int = 3) -> nn.Module:

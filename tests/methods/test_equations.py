@@ -104,7 +104,7 @@ def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(stage, drop_teacher)
     s = stage(["student"], guides)
     ran = []
     for g in guides:
-        s.nets[g].bare.register_forward_hook(lambda *_, g=g: ran.append(g))
+        s.nets[g].answering.register_forward_hook(lambda *_, g=g: ran.append(g))
     (said,) = s.take(method, Leg(("student",), guides))
     assert ran == ([] if drop_teacher else ["teacher"])
     assert [term for term in said["student"] if term != "ce"] == [f"kd/{g}" for g in ran]

@@ -24,6 +24,8 @@ RECIPE = {
     "momentum": 0.9,
     "nesterov": True,
     "weight_decay": 5e-4,
+    "compile": False,
+    "sync_batchnorm": False,
 }
 N_CLASSES = 3
 SHAPE = (8, 8, 1)
@@ -79,6 +81,8 @@ class Workshop:
         checkpoint=None,
         minutes=10.0,
         dtype=None,
+        store=None,
+        accelerator=None,
         **recipe,
     ):
         networks = networks or method.networks("tiny_plain2_12", self.start if start is None else start)
@@ -89,10 +93,11 @@ class Workshop:
             self.validation,
             SimpleNamespace(**RECIPE | recipe),
             seed=seed,
-            accelerator=Accelerator(cpu=True),
+            accelerator=accelerator or Accelerator(cpu=True),
             checkpoint=checkpoint,
             checkpoint_minutes=minutes,
             dtype=dtype or torch.float32,
+            store=store,
         )
 
 

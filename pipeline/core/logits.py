@@ -1,0 +1,137 @@
+"""A store of what frozen guides said, so that a sweep runs each of them once.
+
+A guide's logits are a function of its weights and of the views, which are a function of (seed, epoch, index). They are
+kept on disk as a by-product of the first run, under a key of all that decides them bit for bit, one row for each
+(epoch, index). A dropped guide leaves holes. Each row carries a checksum, so what a killed run left is used, and what
+a power cut tore is computed again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TYPES = {"fp16": np.float16, "fp32": np.float32}
+Answer = Callable[[Tensor], Tensor]
+
+
+class Memory:
+    """What one guide says in one leg: [epochs, images, classes]."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], kind: str):
+        self.folder = folder
+        self.values = np.memmap(folder / "values", TYPES[kind], "r+", shape=shape)
+        self.sums = np.memmap(folder / "sums", np.uint32, "r+", shape=shape[:2])
+        self.x: Tensor | None = None
+        self.rows = np.empty(0, np.int64)
+        self.epoch = 0
+
+    def begin(self, x: Tensor, epoch: int, rows: Tensor) -> None:
+        """Name the batch that will be asked for: x [B, D, H, W], rows [B] of the training split (on the CPU)."""
+        self.x, self.epoch, self.rows = x, epoch - 1, rows.numpy()
+
+    def __call__(self, x: Tensor, answer: Answer) -> Tensor:
+        """answer(x), from the store where it is there. Images besides the batch's are never stored."""
+        if x is not self.x or x.requires_grad:
+            return answer(x)
+        values = self.values[self.epoch, self.rows]
+        if (checksums(values) == self.sums[self.epoch, self.rows]).all():
+            return torch.from_numpy(values).to(x.device, torch.float32)
+        z = answer(x)
+        values = z.detach().cpu().numpy().astype(self.values.dtype)
+        self.values[self.epoch, self.rows] = values
+        self.sums[self.epoch, self.rows] = checksums(values)
+        # What fp16 keeps is what a later run will read, so this one uses the same.
+        return torch.from_numpy(values).to(x.device, torch.float32) if values.dtype == np.float16 else z
+
+    def recall(self, name: str) -> dict[str, float] | None:
+        """What was kept under a name."""
+        file = self.folder / f"{name}.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def keep(self, name: str, values: dict[str, float]) -> None:
+        partial = self.folder / f"{name}.{os.getpid()}.tmp"
+        partial.write_text(json.dumps(values))
+        partial.replace(self.folder / f"{name}.json")
+
+
+def reserve(handle: int, size: int) -> None:
+    """Take room on the disk, where the system can; else only say how long the file is."""
+    getattr(os, "posix_fallocate", lambda handle, _, size: os.ftruncate(handle, size))(handle, 0, size)
+
+
+def checksums(values: np.ndarray) -> np.ndarray:
+    """One for each row [B, C], never zero: a zero is an empty place."""
+    return np.array([zlib.crc32(row.tobytes()) | 1 for row in values], np.uint32)
+
+
+class LogitStore:
+    """The memories of a project, in a folder no larger than `gib`; those used longest ago go first.
+
+    about: what decides the answers of every guide of a run besides its weights, the leg and the rows.
+    """
+
+    def __init__(self, root: Path, *, kind: str, gib: float, about: dict[str, Any], say: Callable[[str], None] = print):
+        self.root, self.kind, self.limit, self.about, self.say = root, kind, gib * 2**30, about, say
+        self.used: set[Path] = set()
+
+    def memory(self, name: str, decides: dict[str, Any], shape: tuple[int, int, int]) -> Memory | None:
+        """The memory of a guide, new or found. None, with a line that says why, where there is no room for it.
+
+        decides: its weights, the leg, the rows and the seed.  shape: epochs, images, classes.
+        """
+        key = {"about": self.about, "decides": decides, "shape": shape, "kind": self.kind}
+        folder = self.root / hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        if not folder.exists():
+            size = int(np.prod(shape)) * np.dtype(TYPES[self.kind]).itemsize + shape[0] * shape[1] * 4
+            if not self.make_room(size):
+                self.say(
+                    f"the logits of {name} are not stored: they take {size / 2**30:.1f} GiB, and "
+                    f"runtime.logit_store_gib is {self.limit / 2**30:g}"
+                )
+                return None
+            try:
+                self.allocate(folder, shape)
+            except OSError as error:
+                self.say(
+                    f"the logits of {name} are not stored: {error.strerror}, {size / 2**30:.1f} GiB in {self.root}"
+                )
+                return None
+        folder.touch()
+        self.used.add(folder)
+        return Memory(folder, shape, self.kind)
+
+    def allocate(self, folder: Path, shape: tuple[int, int, int]) -> None:
+        """Empty files, whose room on the disk is taken now: a full disk must not be found out while writing."""
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+        partial.mkdir(parents=True)
+        sizes = {"values": int(np.prod(shape)) * np.dtype(TYPES[self.kind]).itemsize, "sums": shape[0] * shape[1] * 4}
+        try:
+            for name, size in sizes.items():
+                with (partial / name).open("wb") as out:
+                    reserve(out.fileno(), size)
+            partial.rename(folder)
+        except OSError:
+            shutil.rmtree(partial)
+            if not folder.exists():  # else another process was first
+                raise
+
+    def make_room(self, size: int) -> bool:
+        if size > self.limit:
+            return False
+        folders = sorted((f for f in self.root.glob("*") if f.is_dir()), key=lambda f: f.stat().st_mtime)
+        sizes = {f: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
+        excess = sum(sizes.values()) + size - self.limit
+        for folder in folders:
+            if excess > 0 and folder not in self.used:
+                shutil.rmtree(folder, ignore_errors=True)  # a run that has it open keeps it until it ends
+                excess -= sizes[folder]
+        return excess <= 0

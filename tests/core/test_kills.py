@@ -1,0 +1,34 @@
+"""A run that is killed at random moments, again and again, ends as if nothing had happened, bit for bit.
+
+KILLS=1000 pytest tests/core/test_kills.py -s is the long form (docs/reliability.md).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cases import METHODS
+
+SCRIPT = Path(__file__).parents[1] / "support" / "kills.py"
+KILLS = int(os.environ.get("KILLS", "54"))
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parent, SCRIPT.parents[2]))),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, name):
+    wanted = -(-KILLS // len(METHODS))
+    command = [sys.executable, str(SCRIPT), str(tmp_path), name, str(wanted), os.environ.get("KILLS_SEED", "0")]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    print(f"\n{name}: {counted}")
+    assert counted["kills"] >= wanted
+    assert counted["different"] == 0
