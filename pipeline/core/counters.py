@@ -1,6 +1,7 @@
 """Randomness as a function of counters: the same on every device, in any order, after any restart."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +19,13 @@ def uniform(seed: int, stream: str, epoch: int, index: Tensor) -> Tensor:
     index: [B] integers.  Returns [B] float64.  splitmix64's finaliser in wrapping integer arithmetic, so the bits
     are the same on a CPU and on a GPU.
     """
-    h = index.to(torch.int64) * signed(0x9E3779B97F4A7C15) + hash64(seed, stream, epoch)
+    return uniforms(seed, (stream,), epoch, index)[0]
+
+
+def uniforms(seed: int, streams: Sequence[str], epoch: int, index: Tensor) -> Tensor:
+    """`uniform` for several streams at once: [S, B] float64."""
+    first = torch.tensor([[hash64(seed, stream, epoch)] for stream in streams], device=index.device)
+    h = index.to(torch.int64) * signed(0x9E3779B97F4A7C15) + first
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         h = (h ^ logical_shift(h, shift)) * signed(factor)
     h = h ^ logical_shift(h, 31)

@@ -152,13 +152,8 @@ class Run:
         for epoch in range(self.at.epoch, epochs + 1):
             order = self.order(number, epoch, data.rows)
             for step in range(self.at.step, n_steps):
-                rows, ahead = (self.world.mine(order[k * batch_size : (k + 1) * batch_size]) for k in (step, step + 1))
-                batch = self.batch(data, rows, number, epoch, step)
-                self.guides.begin(batch.x, epoch, rows)
-                if step + 1 < n_steps:
-                    data.views.ahead(ahead)
                 rate = factor(self.recipe, (epoch - 1) * n_steps + step, epochs * n_steps, epochs)
-                self.step(leg, batch, rate, step)
+                self.advance(number, leg, data, order, epoch, step, rate)
                 self.at.step = step + 1
                 self.at.steps += 1
                 self.at.images += batch_size
@@ -167,7 +162,7 @@ class Run:
                 # Several processes must agree, and asking makes them wait for each other.
                 if (self.world.size == 1 or step % ASK_EVERY == 0) and self.world.any(due):
                     lap()
-                    self.check_finite(number, epoch)
+                    self.tally.check_finite(number, epoch, self.recipe.lr)
                     self.save(leg)
                     saved = time.perf_counter()
                     self.interruption.obey(self.checkpoint is not None)
@@ -185,6 +180,15 @@ class Run:
             self.at.trained[name].last = self.nets[name].weights()
         self.at.leg, self.at.epoch = number + 1, 1
         self.save(None)
+
+    def advance(self, number: int, leg: Leg, data: LegData, order: Tensor, epoch: int, step: int, rate: float) -> None:
+        """One batch, from its rows to its updates."""
+        size = self.recipe.batch_size
+        rows, ahead = (self.world.mine(order[k * size : (k + 1) * size]) for k in (step, step + 1))
+        batch = self.batch(data, rows, number, epoch, step)
+        self.guides.begin(batch.x, epoch, rows)
+        data.views.ahead(ahead)
+        self.step(leg, batch, rate, step)
 
     def order(self, leg: int, epoch: int, rows: Tensor) -> Tensor:
         """The rows of an epoch in their order."""
@@ -231,7 +235,7 @@ class Run:
 
     def end_epoch(self, number: int, epoch: int, epochs: int, leg: Leg) -> None:
         """Write the epoch's history, validate, and keep what is best so far."""
-        self.check_finite(number, epoch)
+        self.tally.check_finite(number, epoch, self.recipe.lr)
         means = self.tally.means(self.world, self.world.device)
         self.tally = Tally()
         for name in leg.learners:
@@ -255,15 +259,6 @@ class Run:
             if memory and self.world.rank == 0:
                 memory.keep("validation", known)
         return known
-
-    def check_finite(self, leg: int, epoch: int) -> None:
-        found = self.tally.not_finite()
-        if found:
-            network, term, step = found
-            raise UserError(
-                f"the loss is not finite: network {network}, term {term}, leg {leg}, epoch {epoch}, step {step} "
-                f"(train.lr is {self.recipe.lr}; a smaller one may help)"
-            )
 
     def save(self, leg: Leg | None) -> None:
         """Checkpoint this moment; `leg` is the one under way, None between two."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.vocabulary import World
+from pipeline.errors import UserError
 
 Row = tuple[int, int, str, str, float]  # leg, epoch, network, term, value
 COLUMNS = ("seed", "leg", "epoch", "network", "term", "value")
@@ -37,6 +38,16 @@ class Tally:
     def means(self, world: World, device: torch.device) -> dict[tuple[str, str], Tensor]:
         """Means over the steps in which a term occurred, and over the ranks."""
         return {key: world.mean(v.mean(0).to(device)).cpu() for key, v in self.stacked().items()}
+
+    def check_finite(self, leg: int, epoch: int, lr: float) -> None:
+        """Raises UserError naming the earliest value that is not finite."""
+        found = self.not_finite()
+        if found:
+            network, term, step = found
+            raise UserError(
+                f"the loss is not finite: network {network}, term {term}, leg {leg}, epoch {epoch}, step {step} "
+                f"(train.lr is {lr}; a smaller one may help)"
+            )
 
     def not_finite(self) -> tuple[str, str, int] | None:
         """(network, term, step) of the earliest value that is not finite."""

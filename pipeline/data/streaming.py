@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pipeline.core.counters import uniform
+from pipeline.core.counters import uniforms
 from pipeline.data.decode import decode
 from pipeline.data.views import Views
 from pipeline.errors import DataError
@@ -93,7 +93,7 @@ class Streamed:
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augmented, normalised images [B, D, H, W] float32."""
         names = ("area", "ratio", "top", "left", "flip")
-        draws = torch.stack([uniform(seed, name, epoch, index) for name in names], 1).tolist()
+        draws = uniforms(seed, names, epoch, index).T.tolist()
         return torch.stack([self.random_crop(image, *draw) for image, draw in zip(self.decoded(index), draws)])
 
     def random_crop(self, image: Tensor, area: float, ratio: float, top: float, left: float, flip: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_tensor
 
-from pipeline.core.counters import uniform
+from pipeline.core.counters import uniforms
 
 
 class Views:
@@ -41,10 +41,13 @@ class Views:
         padded = pad_tensor(images, (0, 0, pad, pad, pad, pad))
         self.rows = padded.reshape(-1, depth).to(device)
         self.per_image = (height + 2 * pad) * self.wide
-        self.scale = (1 / (255 * self.std)).to(device)
-        self.shift = (self.mean / self.std).to(device)
-        self.down = torch.arange(height, device=device)[None, :, None] * self.wide
-        self.along = torch.arange(width, device=device)[None, None, :]
+        # As long as an image: to multiply by three numbers in turn costs as much as the gather itself.
+        self.scale = (1 / (255 * self.std)).repeat(height * width).to(device)
+        self.shift = (self.mean / self.std).repeat(height * width).to(device)
+        kind = torch.int32 if len(self.rows) < 2**31 else torch.int64  # a gather by shorter numbers is quicker
+        self.down = torch.arange(height, device=device, dtype=kind)[None, :, None] * self.wide
+        self.along = torch.arange(width, device=device, dtype=kind)[None, None, :]
+        self.backwards = width - 1 - self.along
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,23 +58,22 @@ class Views:
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augmented, normalised images [B, D, H, W] float32."""
         span = 2 * self.pad + 1
-        top = (uniform(seed, "top", epoch, index) * span).long()
-        left = (uniform(seed, "left", epoch, index) * span).long()
+        draws = uniforms(seed, ("top", "left", "flip"), epoch, index)
+        top, left = (draws[:2] * span).to(self.along.dtype)
         along = self.along
         if self.flip:
-            flipped = uniform(seed, "flip", epoch, index) < 0.5
-            along = torch.where(flipped[:, None, None], self.image_size[1] - 1 - along, along)
+            along = torch.where(draws[2][:, None, None] < 0.5, self.backwards, along)
         return self.gather(index, top, left, along)
 
     def plain(self, index: Tensor) -> Tensor:
         """Normalised images [B, D, H, W] float32, without augmentation."""
-        middle = torch.full_like(index, self.pad)
+        middle = torch.full_like(index, self.pad, dtype=self.along.dtype)
         return self.gather(index, middle, middle, self.along)
 
     def gather(self, index: Tensor, top: Tensor, left: Tensor, along: Tensor) -> Tensor:
-        first = index * self.per_image + top * self.wide + left
-        pixels = self.rows[(first[:, None, None] + self.down + along).reshape(-1)]
-        x = pixels.to(torch.float32) * self.scale - self.shift
+        first = index.to(self.along.dtype) * self.per_image + top * self.wide + left
+        pixels = self.rows.index_select(0, (first[:, None, None] + self.down + along).reshape(-1))
+        x = pixels.reshape(len(index), -1).to(torch.float32).mul_(self.scale).sub_(self.shift)
         return x.reshape(len(index), *self.image_size, self.in_chans).permute(0, 3, 1, 2)
 
     def joined(self, images: Tensor, labels: Tensor) -> "Views":

@@ -1,0 +1,59 @@
+"""Measure, and write a table: `python -m benchmarks [CASE...] [--compile] [--out docs/performance]`."""
+
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    cases: Annotated[list[str] | None, typer.Argument(help="Cases by name; all without one.")] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of each, in turn; the median counts.")] = 9,
+    threads: Annotated[int, typer.Option(help="OpenMP threads.")] = 1,
+    compile: Annotated[bool, typer.Option(help="Measure compiled networks too (minutes more).")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Write OUT.json and OUT.md.")] = None,
+) -> None:
+    """Time this engine beside the field's usual loops, as ratios of medians of interleaved runs in one process."""
+    from pipeline.core.launch import keep_memory, settle_threads
+
+    settle_threads(threads)
+    import torch
+
+    from benchmarks.cases import CASES, Bench
+    from benchmarks.report import markdown
+
+    torch.set_num_threads(threads)
+    keep_memory()
+    unknown = [name for name in cases or [] if name not in CASES]
+    if unknown:
+        raise typer.BadParameter(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
+    about = {
+        "threads": threads,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "machine": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+        "batch": 64,
+        "repeats": repeats,
+    }
+    lines = []
+    for name in cases or CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=device)
+            for line in CASES[name](bench):
+                print(f"{line.work}: {line.value:.3f} of {line.over} (goal {line.goal})", flush=True)
+                lines.append(line)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.with_suffix(".json").write_text(
+            json.dumps({"about": about, "lines": [vars(line) for line in lines]}, indent=2) + "\n"
+        )
+        out.with_suffix(".md").write_text(markdown(lines, about))
+
+
+if __name__ == "__main__":
+    typer.run(main)

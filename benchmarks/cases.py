@@ -1,0 +1,205 @@
+"""What is measured, and what it must reach. Every figure is a ratio of medians within one process."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import field
+from benchmarks.ours import CLASSES, Ours, guide, network, views
+from benchmarks.timing import Work, interleaved
+from pipeline.core.logits import LogitStore
+from pipeline.core.losses import cross_entropy
+from pipeline.core.vocabulary import Network
+from pipeline.methods.dgkd import DGKD
+from pipeline.methods.kd import KD
+from pipeline.methods.orc import ORC
+from pipeline.methods.scratch import Scratch
+
+IMAGES = 8 * field.BATCH
+MEAN, STD = (0.507, 0.487, 0.441), (0.268, 0.257, 0.276)
+KD_ = KD(temperature=4.0, alpha=0.9, scale=1.0)
+DGKD_ = DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
+ORC_ = ORC(
+    beta=0.9,
+    temperature=4.0,
+    mixup_alpha=1.0,
+    pivot_lr_scale=0.01,
+    promoted=1,
+    feedback="loss",
+    teachings={"intensive": True, "private": True, "group": True},
+    guidance="individual",
+    group=None,
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table. value: the ratio; goal: what it is to reach, in words."""
+
+    work: str
+    over: str
+    value: float
+    goal: str
+
+
+class Bench:
+    """The data and settings that all cases share."""
+
+    def __init__(self, folder: Path, *, repeats: int, compile: bool, device: str):
+        draw = np.random.default_rng(0)
+        self.images = draw.integers(0, 256, (IMAGES, 32, 32, 3)).astype(np.uint8)
+        self.labels = draw.integers(0, CLASSES, IMAGES)
+        self.folder, self.repeats, self.compile, self.device = folder, repeats, compile, device
+        self.views = views(self.images, self.labels, device)
+
+    def pictures(self) -> field.Pictures:
+        return field.Pictures(self.images, self.labels, MEAN, STD)
+
+    def data(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return field.batches(self.pictures())
+
+    def store(self, name: str) -> LogitStore:
+        return LogitStore(self.folder / "logits" / name, kind="fp32", gib=1.0, about={})
+
+    def time(self, works: dict[str, Work]) -> dict[str, float]:
+        return interleaved(works, self.repeats)
+
+
+def augmentation(bench: Bench) -> Iterator[Line]:
+    data, index = bench.data(), torch.arange(field.BATCH)
+
+    def ours() -> None:
+        for epoch in range(10):
+            bench.views(index, seed=0, epoch=epoch)
+
+    seconds = bench.time({"pil": lambda: next(data), "ours": ours})
+    ratio = seconds["pil"] / (seconds["ours"] / 10)
+    yield Line("images per second, augmenting 32x32", "a PIL DataLoader", ratio, ">= 20")
+
+
+def kd(bench: Bench) -> Iterator[Line]:
+    networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
+    field_step = field.kd_step(network("cifar_resnet20"), network("cifar_resnet56"), bench.data())
+    works: dict[str, Work] = {
+        "field": field_step,
+        "eager": Ours(KD_, networks, bench.views),
+        "stored": Ours(KD_, networks, bench.views, store=bench.store("kd")).filled(),
+    }
+    if bench.compile:
+        works["compiled"] = Ours(KD_, networks, bench.views, compile=True)
+        works["compiled and stored"] = Ours(
+            KD_, networks, bench.views, compile=True, store=bench.store("compiled")
+        ).filled()
+    seconds = bench.time(works)
+    goals = {"eager": "<= 0.75", "stored": "<= 0.42", "compiled": "<= 0.60", "compiled and stored": "<= 0.33"}
+    for name in list(works)[1:]:
+        yield Line(
+            f"KD step resnet56 -> resnet20, {name}", "the field's loop", seconds[name] / seconds["field"], goals[name]
+        )
+
+
+def dgkd(bench: Bench) -> Iterator[Line]:
+    guides = {"teacher": "cifar_resnet26", "ta1": "cifar_resnet20", "ta2": "cifar_resnet14"}
+    networks = {"student": Network("cifar_resnet8"), **{n: guide(a, bench.folder) for n, a in guides.items()}}
+    published = field.dgkd_step(network("cifar_resnet8"), [network(a) for a in guides.values()], bench.data())
+    seconds = bench.time(
+        {
+            "published": published,
+            "eager": Ours(DGKD_, networks, bench.views),
+            "stored": Ours(DGKD_, networks, bench.views, store=bench.store("dgkd")).filled(),
+        }
+    )
+    for name, goal in (("eager", "<= 0.30"), ("stored", "<= 0.14")):
+        ratio = seconds[name] / seconds["published"]
+        yield Line(f"DGKD step 26, 20, 14 -> 8, {name}", "the published way", ratio, goal)
+
+
+def orc(bench: Bench) -> Iterator[Line]:
+    archs = {"student": "cifar_resnet8", "ta1": "cifar_resnet20", "ta2": "cifar_resnet14"}
+    pivot = guide("cifar_resnet26", bench.folder)
+    start = {"teacher": pivot, **{name: Network(arch) for name, arch in archs.items() if name != "student"}}
+    ours = Ours(ORC_, ORC_.networks(archs["student"], start), bench.views)
+    naive = field.orc_step(network("cifar_resnet26"), [network(arch) for arch in archs.values()], bench.data())
+    seconds = bench.time({"naive": naive, "ours": ours, "bare": bare_orc(bench, list(archs.values()))})
+    yield Line("ORC step 26 / 20, 14, 8", "the naive order", seconds["ours"] / seconds["naive"], "<= 0.80")
+    ratio = seconds["ours"] / seconds["bare"]
+    yield Line("ORC step 26 / 20, 14, 8", "its own forwards and backwards", ratio, "<= 1.05")
+
+
+def bare_orc(bench: Bench, archs: list[str]) -> Work:
+    """What an ORC step cannot do without, on a resident batch: every network's training forward, backward and update,
+    and the two teachers' forwards.
+    """
+    x, y = bench.views.plain(torch.arange(field.BATCH)), bench.views.labels[: field.BATCH]
+    nets = [network(arch).to(memory_format=torch.channels_last) for arch in ("cifar_resnet26", *archs)]
+    works = [bare_step(net, x, y) for net in nets]
+
+    def step() -> None:
+        for work in works:
+            work()
+        with torch.no_grad():
+            for net in nets[:2]:
+                net.eval()
+                net(x)
+                net.train()
+
+    return step
+
+
+def bare_step(net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
+    optimizer = field.sgd(net.train())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def host(bench: Bench) -> Iterator[Line]:
+    """The engine's own share of a step from scratch: augmentation, losses, bookkeeping."""
+    x, y = bench.views.plain(torch.arange(field.BATCH)), bench.views.labels[: field.BATCH]
+    ours = Ours(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")}, bench.views)
+    bare = bare_step(network("cifar_resnet20").to(memory_format=torch.channels_last), x, y)
+    seconds = bench.time({"bare": bare, "ours": ours})
+    share = 1 - seconds["bare"] / seconds["ours"]
+    yield Line("host time of a step, resnet20", "the whole step", max(share, 0.0), "<= 0.05")
+
+
+def sweep(bench: Bench) -> Iterator[Line]:
+    """Twenty temperatures: the first fills the store, nineteen read it."""
+    networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
+    alone = Ours(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")}, bench.views)
+    first = Ours(KD_, networks, bench.views)
+    stored = Ours(KD_, networks, bench.views, store=bench.store("sweep")).filled()
+    seconds = bench.time({"alone": alone, "first": first, "stored": stored})
+    ratio = (seconds["first"] + 19 * seconds["stored"]) / (20 * seconds["alone"])
+    yield Line("a sweep of 20 values of kd.temperature, resnet56 -> resnet20", "20 students alone", ratio, "<= 1.2")
+
+
+def threads(bench: Bench) -> Iterator[Line]:
+    x, y = bench.views.plain(torch.arange(field.BATCH)), bench.views.labels[: field.BATCH]
+    bare = bare_step(network("cifar_resnet20").to(memory_format=torch.channels_last), x, y)
+
+    def with_two() -> None:
+        torch.set_num_threads(2)
+        bare()
+        torch.set_num_threads(1)
+
+    seconds = bench.time({"one": bare, "two": with_two})
+    yield Line("a training step with two threads, resnet20", "one thread", seconds["two"] / seconds["one"], "-")
+
+
+CASES: dict[str, Callable[[Bench], Iterator[Line]]] = {
+    "augmentation": augmentation,
+    "kd": kd,
+    "dgkd": dgkd,
+    "orc": orc,
+    "host": host,
+    "sweep": sweep,
+    "threads": threads,
+}

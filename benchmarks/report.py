@@ -1,0 +1,31 @@
+"""The table as Markdown."""
+
+from typing import Any
+
+from benchmarks.cases import Line
+
+HEAD = """# Performance
+
+`python -m benchmarks --compile --out docs/performance` writes this page. Every figure is a ratio of medians of
+{repeats} runs, interleaved in one process, with {threads} thread and batches of {batch}, on {cores} shared cores
+({machine}, torch {torch}). Absolute times on such a machine are noise, and so is a tenth of a ratio. The field's loops
+are written anew in `benchmarks/field.py`; nothing here is asserted by a test.
+
+| work | over | ratio | goal | reached |
+|---|---|---:|---:|---|
+"""
+
+
+def markdown(lines: list[Line], about: dict[str, Any]) -> str:
+    return HEAD.format(**about) + "".join(
+        f"| {line.work} | {line.over} | {line.value:.3f} | {line.goal} | {verdict(line)} |\n" for line in lines
+    )
+
+
+def verdict(line: Line) -> str:
+    """Whether the ratio is what it was to be."""
+    if line.goal == "-":
+        return ""
+    sign, bound = line.goal.split()
+    reached = line.value >= float(bound) if sign == ">=" else line.value <= float(bound)
+    return "yes" if reached else "no"
