@@ -15,7 +15,8 @@ def main(
     """Train a student, or a group, by METHOD, once for every seed (methods.METHOD, the section METHOD, train.*).
 
     Reads data/prepared and what methods.METHOD.after names; writes models/students/METHOD/seed-N (every network
-    that was trained), results/train/METHOD/history.csv and results/cost/METHOD.json. A seed that is in the
+    that was trained), results/train/METHOD (history.csv; of Cooperative, sheets.npz with some
+    counterfactuals of the first seed) and results/cost/METHOD.json. A seed that is in the
     checkpoint store is not trained again; a killed run goes on where it was.
     """
     from pipeline.core.launch import begin
@@ -59,10 +60,14 @@ def main(
             shutil.copytree(outs / "networks", folder / f"seed-{seed}")
 
     replace_folder(Path("models/students", method), students)
-    replace_folder(
-        Path("results/train", method),
-        lambda folder: join_history(folder / "history.csv", list(trained.values())),
-    )
+
+    def records(folder: Path) -> None:
+        join_history(folder / "history.csv", list(trained.values()))
+        sheets = trained[p["seeds"][0]] / "sheets.npz"
+        if sheets.exists():
+            shutil.copyfile(sheets, folder / "sheets.npz")
+
+    replace_folder(Path("results/train", method), records)
     Path("results/cost").mkdir(parents=True, exist_ok=True)
     join_cost(Path(f"results/cost/{method}.json"), trained)
 

@@ -25,7 +25,7 @@ from pipeline.core.logits import LogitStore
 from pipeline.core.position import Position, Trained
 from pipeline.core.progress import Progress
 from pipeline.core.schedule import Schedule, factor
-from pipeline.core.trainset import LegData, TrainingSet, Views
+from pipeline.core.trainset import LegData, Sheet, TrainingSet, Views
 from pipeline.core.validation import validate
 from pipeline.core.vocabulary import Batch, Leg, Losses, Method, Network
 from pipeline.core.world import Processes
@@ -51,6 +51,8 @@ class Result:
     seconds: float
     steps: int
     images: int
+    passes: dict[str, list[int]]
+    sheets: dict[str, Sheet]
 
 
 class Run:
@@ -87,6 +89,7 @@ class Run:
                 f"train.batch_size {recipe.batch_size} must be divisible by the {self.world.size} processes"
             )
         self.nets = {name: self.live(name, network) for name, network in self.networks.items()}
+        self.at.passes = {name: net.passes for name, net in self.nets.items()}
         self.train_set = TrainingSet(train, self.networks, world=self.world, seed=seed, dtype=dtype, memo=self.at.memo)
 
     def live(self, name: str, network: Network) -> Live:
@@ -119,7 +122,7 @@ class Run:
                     self.at.noted = number + 1
                 self.run_leg(number, leg, resumed if resumed and number == resumed["leg"] else None)
         at = self.at
-        return Result(at.trained, at.rows, at.seconds, at.steps, at.images)
+        return Result(at.trained, at.rows, at.seconds, at.steps, at.images, at.passes, self.train_set.sheets)
 
     def run_leg(self, number: int, leg: Leg, resumed: dict | None) -> None:
         """Train a leg's learners for its epochs."""
@@ -255,7 +258,7 @@ class Run:
         memory = self.nets[name].memory
         (known,) = self.world.agree([memory and memory.recall("validation")])
         if known is None:
-            known = validate(self.nets[name].teach, self.validation, self.world, self.dtype)
+            known = validate(self.nets[name].answer, self.validation, self.world, self.dtype)
             if memory and self.world.rank == 0:
                 memory.keep("validation", known)
         return known

@@ -29,6 +29,7 @@ class Live:
 
     A learner is trained as DDP and the compiler wrap it, and teaches as it is. A frozen guide teaches with BatchNorm
     folded into its convolutions, and what it says of a batch may come from a store (`memory`).
+    passes: how often it ran as a learner, and as a teacher.
     """
 
     def __init__(self, module: nn.Module, accelerator: Accelerator, *, learns: bool, lr: float, train: Optimising):
@@ -41,6 +42,7 @@ class Live:
         self.train = train
         self.accelerator = accelerator
         self.memory: Memory | None = None
+        self.passes = [0, 0]
         self.modules = list(self.bare.modules())
         self.set_mode(False)
         self.answering = self.bare
@@ -55,11 +57,16 @@ class Live:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.learning:
+            self.passes[0] += 1
             return self.module(x)
         return self.teach(x)
 
     def teach(self, x: Tensor) -> Tensor:
-        return self.answer(x) if self.memory is None else self.memory(x, self.answer)
+        return self.say(x) if self.memory is None else self.memory(x, self.say)
+
+    def say(self, x: Tensor) -> Tensor:
+        self.passes[1] += 1
+        return self.answer(x)
 
     def answer(self, x: Tensor) -> Tensor:
         """In evaluation mode, without gradients to the weights."""

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from pipeline.core.bundle import write_network
 from pipeline.core.engine import Result, Run
 from pipeline.core.history import COLUMNS
 from pipeline.data.prepared import Meta
-from pipeline.models.count import macs, parameters
+from pipeline.models.count import latency, macs, parameters
+
+LATENCY_BATCHES = (1, 64)
 
 
 def write_run(
@@ -21,7 +26,12 @@ def write_run(
     networks = {}
     for name, trained in result.networks.items():
         module = run.nets[name].bare
-        networks[name] = {"parameters": parameters(module), "macs": macs(module, meta.in_chans, meta.image_size)}
+        shape = (meta.in_chans, meta.image_size)
+        networks[name] = {
+            "parameters": parameters(module),
+            "macs": macs(module, *shape),
+            "latency_ms": {str(batch): round(latency(module, *shape, batch), 4) for batch in LATENCY_BATCHES},
+        }
         record = {
             "arch": run.networks[name].arch,
             "num_classes": meta.num_classes,
@@ -37,15 +47,30 @@ def write_run(
         "seconds": result.seconds,
         "steps": result.steps,
         "images_per_second": result.images / result.seconds if result.seconds else None,
+        "forward_equivalents_per_step": forward_equivalents(run, result, meta, about["student"]),
         "networks": networks,
         "environment": environment,
     }
     write_json(folder / "networks" / "run.json", about)
+    if result.sheets:
+        pixels = {name: torch.stack(sheet).round().to(torch.uint8).numpy() for name, sheet in result.sheets.items()}
+        np.savez_compressed(folder / "sheets.npz", allow_pickle=False, **pixels)
     write_json(folder / "cost.json", cost)
     with (folder / "history.csv").open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((about["seed"], *row[:4], repr(row[4])) for row in result.rows)
+
+
+def forward_equivalents(run: Run, result: Result, meta: Meta, student: str | None) -> float | None:
+    """What a step costs, in forwards of the student (without one: of the first network): by multiply-adds, a backward
+    being two forwards. What came from the store of logits cost nothing.
+    """
+    if not result.steps:
+        return None
+    cost = {name: macs(net.bare, meta.in_chans, meta.image_size) for name, net in run.nets.items()}
+    total = sum(cost[name] * (3 * learnt + taught) for name, (learnt, taught) in result.passes.items())
+    return round(total / result.steps / cost[student or next(iter(cost))], 4)
 
 
 def write_json(path: Path, content: Any) -> None:

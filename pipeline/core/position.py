@@ -24,6 +24,7 @@ class Position:
     """Leg, epoch and step that come next; what was spent; the history; what is trained.
 
     noted: legs whose notes are in the history.  memo: what `Method.legs` computed from networks.
+    passes: of each network (`Live.passes`).
     """
 
     leg: int = 0
@@ -36,6 +37,7 @@ class Position:
     rows: list[Row] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
+    passes: dict[str, list[int]] = field(default_factory=dict)
 
     def keep_best(self, name: str, weights: Callable[[], State], top1: float, epoch: int) -> None:
         """Take a network's weights if they are the first of its leg or better on validation than any before."""
@@ -53,13 +55,16 @@ class Position:
             **{key: getattr(self, key) for key in COUNTERS},
             "rows": self.rows,
             "memo": self.memo,
+            "passes": self.passes,
             "trained": {name: vars(trained) for name, trained in self.trained.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """To where `state` was made; the memo stays the same object."""
+        """To where `state` was made; memo and passes stay the same objects."""
         for key in COUNTERS:
             setattr(self, key, state[key])
         self.rows = [tuple(row) for row in state["rows"]]
         self.memo.update(state["memo"])
+        for name, passes in state["passes"].items():
+            self.passes[name][:] = passes
         self.trained = {name: Trained(**trained) for name, trained in state["trained"].items()}

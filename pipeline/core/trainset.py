@@ -27,6 +27,9 @@ class Views(Protocol):
     def __len__(self) -> int: ...
 
 
+Sheet = tuple[Tensor, Tensor]  # images before and after, each [n, H, W, D] in 0..255
+
+
 class LegData(NamedTuple):
     """What a leg trains on: rows of views."""
 
@@ -77,6 +80,14 @@ class TrainingSet:
         if name not in self.memo:
             self.memo[name] = {k: v and (v.x, v.y) for k, v in compute().items()}
         return {k: v and Images(*v) for k, v in self.memo[name].items()}
+
+    def sheet(self, network: str, before: Tensor, after: Tensor) -> None:
+        self.sheets[network] = (before.clone(), after.clone())
+
+    @property
+    def sheets(self) -> dict[str, Sheet]:
+        """What was kept to be looked at; part of the memo, so that a resumed run has it too."""
+        return self.memo.setdefault("sheets", {})
 
     def note(self, network: str, term: str, value: Tensor | float) -> None:
         self.pending.append((network, term, float(value)))

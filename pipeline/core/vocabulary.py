@@ -156,6 +156,10 @@ class Train(Protocol):
         """A line of the history before the next leg's first epoch."""
         ...
 
+    def sheet(self, network: str, before: Tensor, after: Tensor) -> None:
+        """A few images [n, H, W, D] in 0..255, before and after they were changed, for a person to look at."""
+        ...
+
 
 class Method(Protocol):
     """A way of teaching. Its class holds its parameters: the keys of its section in params.yaml."""

@@ -13,6 +13,7 @@ from pipeline.core.losses import cross_entropy
 from pipeline.core.vocabulary import Batch, Images, Leg, Losses, Net, Nets, Network, Train
 
 BASE = "base/"  # the members as they were before they cooperated; they only teach
+SHOWN = 8  # counterfactuals of each member that are kept to be looked at
 CHUNK = 256  # images whose counterfactuals are sought together
 
 
@@ -130,6 +131,8 @@ class Cooperative:
         ]
         done = train.world.join(mine)
         x = torch.cat([part["x"] for part in done])
+        if self.pool == "counterfactual":
+            train.sheet(name, train.raw(train.images(rows_of(chunks)[:SHOWN])), x[:SHOWN])
         if self.pool == "noise":
             x = self.noise(x, torch.cat([part["distance"] for part in done]), rows_of(chunks), name, train)
         for term in ("success", "distance", "p_y/before", "p_y/after"):

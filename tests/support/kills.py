@@ -33,7 +33,7 @@ def life(shop: Workshop, name: str, store: Path, out: Path, minutes: float) -> N
     run = shop.run(METHODS[name], start_of(name, shop), checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS)
     result = run.train()
     networks = {n: {"last": t.last, "best": t.best, **t.validation} for n, t in result.networks.items()}
-    torch.save({"networks": networks, "rows": result.rows}, out.with_suffix(".tmp"))
+    torch.save({"networks": networks, "rows": result.rows, "passes": result.passes}, out.with_suffix(".tmp"))
     out.with_suffix(".tmp").rename(out)
 
 
