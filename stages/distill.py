@@ -69,7 +69,7 @@ def main(
 
     replace_folder(Path("results/train", method), records)
     Path("results/cost").mkdir(parents=True, exist_ok=True)
-    join_cost(Path(f"results/cost/{method}.json"), trained)
+    join_cost(Path(f"results/cost/{method}.json"), trained, p.plain())
 
 
 if __name__ == "__main__":

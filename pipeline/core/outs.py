@@ -23,15 +23,16 @@ def write_run(
     folder: Path, run: Run, result: Result, meta: Meta, environment: dict[str, Any], about: dict[str, Any]
 ) -> None:
     """The outs of one seed in a folder: networks/ with run.json (about), history.csv, cost.json."""
-    networks = {}
-    for name, trained in result.networks.items():
-        module = run.nets[name].bare
-        shape = (meta.in_chans, meta.image_size)
-        networks[name] = {
-            "parameters": parameters(module),
-            "macs": macs(module, *shape),
-            "latency_ms": {str(batch): round(latency(module, *shape, batch), 4) for batch in LATENCY_BATCHES},
+    shape = (meta.in_chans, meta.image_size)
+    networks = {
+        name: {
+            "parameters": parameters(net.bare),
+            "macs": macs(net.bare, *shape),
+            "latency_ms": {str(batch): round(latency(net.bare, *shape, batch), 4) for batch in LATENCY_BATCHES},
         }
+        for name, net in run.nets.items()
+    }
+    for name, trained in result.networks.items():
         record = {
             "arch": run.networks[name].arch,
             "num_classes": meta.num_classes,
@@ -47,7 +48,7 @@ def write_run(
         "seconds": result.seconds,
         "steps": result.steps,
         "images_per_second": result.images / result.seconds if result.seconds else None,
-        "forward_equivalents_per_step": forward_equivalents(run, result, meta, about["student"]),
+        "forward_equivalents_per_step": forward_equivalents(run, result, meta, about.get("student")),
         "networks": networks,
         "environment": environment,
     }
@@ -93,10 +94,10 @@ def join_history(target: Path, seeds: list[Path]) -> None:
     target.write_text("\n".join([lines[0][0], *(line for part in lines for line in part[1:])]) + "\n")
 
 
-def join_cost(target: Path, seeds: dict[int, Path]) -> None:
-    """One cost file of several seeds' folders."""
+def join_cost(target: Path, seeds: dict[int, Path], parameters: dict[str, Any]) -> None:
+    """One cost file of several seeds' folders, with the parameters that decided them."""
     costs = {seed: json.loads((folder / "cost.json").read_text()) for seed, folder in seeds.items()}
     first = next(iter(costs.values()))
     own = ("networks", "environment")
     per_seed = {seed: {k: v for k, v in cost.items() if k not in own} for seed, cost in costs.items()}
-    write_json(target, {"seeds": per_seed, **{k: first[k] for k in own}})
+    write_json(target, {"seeds": per_seed, **{k: first[k] for k in own}, "parameters": parameters})

@@ -43,6 +43,8 @@ class Tester:
         result: dict[str, Any] = {"networks": networks}
         guides = Bundle.read(Path(about["after"])) if about["after"] else None
         trained = [name for name, record in guides.networks.items() if record.weights] if guides else []
+        if guides and about["student"]:
+            result["guides"] = {name: self.network(guides, name) for name in trained}
         if about["student"]:
             z = final[about["student"]]
             result["per_class"] = rounded(metrics.per_class(z, self.labels))
