@@ -29,7 +29,7 @@ class Live:
 
     A learner is trained as DDP and the compiler wrap it, and teaches as it is. A frozen guide teaches with BatchNorm
     folded into its convolutions, and what it says of a batch may come from a store (`memory`).
-    passes: how often it ran as a learner, and as a teacher.
+    passes: how often it was asked as a learner, and as a teacher (of whom the store may have answered).
     """
 
     def __init__(self, module: nn.Module, accelerator: Accelerator, *, learns: bool, lr: float, train: Optimising):
@@ -62,11 +62,8 @@ class Live:
         return self.teach(x)
 
     def teach(self, x: Tensor) -> Tensor:
-        return self.say(x) if self.memory is None else self.memory(x, self.say)
-
-    def say(self, x: Tensor) -> Tensor:
         self.passes[1] += 1
-        return self.answer(x)
+        return self.answer(x) if self.memory is None else self.memory(x, self.answer)
 
     def answer(self, x: Tensor) -> Tensor:
         """In evaluation mode, without gradients to the weights."""

@@ -65,7 +65,7 @@ def write_run(
 
 def forward_equivalents(run: Run, result: Result, meta: Meta, student: str | None) -> float | None:
     """What a step costs, in forwards of the student (without one: of the first network): by multiply-adds, a backward
-    being two forwards. What came from the store of logits cost nothing.
+    being two forwards. The store of logits is not seen here: this is what the method asks for.
     """
     if not result.steps:
         return None

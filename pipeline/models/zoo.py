@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from timm.models import register_model
+from timm.models import build_model_with_cfg, register_model
 from torch import nn
 
 from pipeline.models.families import build
@@ -14,16 +14,16 @@ from pipeline.models.names import ZOO
 def entrypoint(arch: str) -> Callable[..., nn.Module]:
     """The function that timm calls for a network of the zoo."""
 
+    def make(num_classes: int = 100, in_chans: int = 3, img_size: int | tuple[int, int] = 32) -> nn.Module:
+        size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+        network = build(arch, num_classes=num_classes, in_chans=in_chans, image_size=size)
+        network.num_classes = num_classes  # pyright: ignore[reportArgumentType]: timm looks for it
+        return network
+
     def create(pretrained: bool = False, **options: Any) -> nn.Module:
-        if pretrained:
+        if pretrained and not options.get("pretrained_cfg"):  # a folder or a file of weights would come with one
             raise ValueError(f"{arch} has no pretrained weights")
-        size = options.get("img_size", 32)
-        return build(
-            arch,
-            num_classes=options.get("num_classes", 100),
-            in_chans=options.get("in_chans", 3),
-            image_size=(size, size) if isinstance(size, int) else tuple(size),
-        )
+        return build_model_with_cfg(make, arch, pretrained, kwargs_filter=("global_pool",), **options)
 
     create.__name__ = create.__qualname__ = arch
     create.__module__ = __name__

@@ -23,6 +23,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
         *streaming(values),
         *training(values),
         *seeds(values),
+        *exported(values),
         *(line for name in values["methods"] for line in method(name, values)),
     ]
 
@@ -106,6 +107,14 @@ def training(values: dict[str, Any]) -> Iterator[str]:
 def seeds(values: dict[str, Any]) -> Iterator[str]:
     if len(set(values["seeds"])) < len(values["seeds"]):
         yield f"seeds: must differ from each other, got {values['seeds']}"
+
+
+def exported(values: dict[str, Any]) -> Iterator[str]:
+    name = values["export"].method
+    if name not in values["methods"]:
+        yield f"export.method: there is no method {name!r} in methods; there are {', '.join(values['methods'])}"
+    elif values["methods"][name].is_ == "cooperative":
+        yield f"export.method: {name} ends in a group, not in a student"
 
 
 def method(name: str, values: dict[str, Any]) -> Iterator[str]:

@@ -102,6 +102,13 @@ class Entry(Section):
     after: str = doc("the bundle that it starts from")
 
 
+class Export(Section):
+    """The student that is taken away."""
+
+    method: Name = doc("an entry of methods that ends in a student; of its seeds the best on validation")
+    weights: Literal["last", "best"] = doc("those after the last epoch, or the best on validation")
+
+
 class Runtime(Section):
     """How, not what, is computed; no stage depends on it."""
 
@@ -230,6 +237,7 @@ FIXED: dict[str, Any] = {
     "assistants": dict[Name, Assistant],
     "methods": Annotated[dict[Name, Entry], Field(min_length=1)],
     "seeds": Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)],
+    "export": Export,
     "runtime": Runtime,
 }
 KINDS: dict[str, type[Section]] = {

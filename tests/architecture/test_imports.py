@@ -20,6 +20,7 @@ ALLOWED = {
     "core": {"errors", "models", "data"},
     "methods": {"core.losses", "core.inputs", "core.vocabulary"},
     "evaluation": {"errors", "core.bundle", "data"},
+    "export": {"errors", "core.bundle", "data", "evaluation.statistics", "models"},
 }
 
 
