@@ -1,0 +1,88 @@
+"""Made-up results of five methods in a folder, as the stages before `report` would leave them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipeline.evaluation import metrics
+from pipeline.evaluation.testing import pack, predictions
+
+EVIL = ["<script>alert(1)</script>", "a & b", "$x_2$", '"quoted"']
+N, C, EPOCHS = 60, len(EVIL), 4
+STUDENTS = {"scratch": "scratch", "kd": "kd", "sdgkd": "dgkd", "orc": "orc"}
+LABELS = np.arange(N) % C
+
+
+def logits(seed: int, good: float) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(N, C))
+    z[np.arange(N), LABELS] += good
+    return z.astype(np.float32)
+
+
+def network(z: np.ndarray) -> dict:
+    said = metrics.summary(z, LABELS)
+    return {"arch": "a", "parameters": 868, "last": said, "best": said, "validation": {"last": 90.0, "best": 91.0}}
+
+
+def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
+    student = None if kind == "cooperative" else "student"
+    members = [] if student else ["a", "b"]
+    evaluated, tables = {}, []
+    for seed in seeds:
+        zs = {n: logits(100 * seed + 7 * k + len(name), 2.0) for k, n in enumerate([student] if student else members)}
+        result = {"networks": {n: network(z) for n, z in zs.items()}}
+        right = np.concatenate([z.argmax(1) == LABELS for z in zs.values()])
+        result["right"] = pack(right)
+        if student:
+            result |= {"guides": {"teacher": network(logits(1, 4.0))}, "agreement": 0.9, "false_knowledge": 0.01}
+        else:
+            result |= {part: {n: network(logits(5, 1.0)) for n in members} for part in ("before", "all_data")}
+        evaluated[str(seed)] = result
+        tables += [predictions(seed, n, z, LABELS) for n, z in zs.items()]
+    for folder in ("eval", "cost", "predictions", f"train/{name}"):
+        (results / folder).mkdir(parents=True, exist_ok=True)
+    about = {"method": name, "is": kind, "student": student, "members": members, "n_images": N, "seeds": evaluated}
+    (results / "eval" / f"{name}.json").write_text(json.dumps(about))
+    own = {"parameters": 868, "macs": 13944, "latency_ms": {"1": 0.07, "64": 0.3}}
+    cost = {
+        "seeds": {str(seed): {"seconds": 2.0, "forward_equivalents_per_step": 3.0} for seed in seeds},
+        "networks": {"student": own, "teacher": own | {"macs": 99000}},
+        "environment": {"device": "x", "threads": 1},
+        "parameters": {name: {"survival": 0.75, "note": "<b>bold</b>"}},
+    }
+    (results / "cost" / f"{name}.json").write_text(json.dumps(cost))
+    pl.concat(tables).write_parquet(results / "predictions" / f"{name}.parquet")
+    rows = [
+        (seed, 0, e, n, t, v) for seed in seeds for e in range(1, EPOCHS + 1) for n, t, v in terms(kind, student, e)
+    ]
+    columns = ["seed", "leg", "epoch", "network", "term", "value"]
+    pl.DataFrame(rows, columns, orient="row").write_csv(results / "train" / name / "history.csv")
+    if kind == "cooperative":
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 1)).astype(np.uint8)
+        np.savez_compressed(results / "train" / name / "sheets.npz", a=pixels)
+
+
+def terms(kind: str, student: str | None, epoch: int) -> list[tuple[str, str, float]]:
+    if kind == "cooperative":
+        own = [("b", "qualified/a", 12.0), ("a", "qualified/b", 7.0), ("a", "success", 0.8), ("a", "distance", 1.5)]
+        return [(n, t, v) for n, t, v in own if epoch == 1]
+    found = [(str(student), "validation/top1", 50.0 + 10 * epoch), (str(student), "ce", 1 / epoch)]
+    if kind == "dgkd":
+        found += [(str(student), f"survived/{g}", 0.7) for g in ("teacher", "ta1")]
+        found += [(str(student), f"kd/{g}", 2.0 / epoch) for g in ("teacher", "ta1")]
+    if kind == "orc":
+        found += [(str(student), "promoted", 0.4), ("ta1", "promoted", 0.6), ("pivot", "intensive", 1.0)]
+        found += [("pivot", "validation/top1", 95.0), ("pivot", "validation/confidence", 0.9)]
+        found += [("pivot", f"feedback/{c}", float(c)) for c in range(C)]
+    return found
+
+
+def write_results(results: Path, seeds: list[int]) -> list[str]:
+    """The methods' names."""
+    kinds = {**STUDENTS, "cooperative": "cooperative"}
+    for name, kind in kinds.items():
+        write_method(results, name, kind, seeds)
+    return list(kinds)
