@@ -28,7 +28,8 @@ def config(record: Record, meta: Meta, classes: list[str]) -> dict[str, Any]:
     """config.json: architecture, classes, and how an image becomes an input."""
     height, width = meta.image_size
     model_args: dict[str, Any] = {"in_chans": meta.in_chans}
-    if takes_image_size(record):
+    told = takes_image_size(record)
+    if told:
         model_args["img_size"] = [height, width]
     return {
         "architecture": record.arch,
@@ -37,7 +38,7 @@ def config(record: Record, meta: Meta, classes: list[str]) -> dict[str, Any]:
         "pretrained_cfg": {
             "num_classes": meta.num_classes,
             "input_size": [meta.in_chans, height, width],
-            "fixed_input_size": True,
+            "fixed_input_size": told,
             "interpolation": "bilinear",
             "crop_pct": 1.0 if meta.root is None else STREAMED_CROP,
             "crop_mode": "center",
@@ -57,7 +58,7 @@ def takes_image_size(record: Record) -> bool:
     from timm.models import model_entrypoint
 
     try:
-        model_entrypoint(record.arch)(img_size=record.image_size)  # create_model itself would drop what is not taken
+        model_entrypoint(record.arch)(img_size=record.image_size)
     except TypeError:
         return False
     return True
