@@ -223,7 +223,7 @@ def dig(values: Values, key: str) -> Any:
 
 def plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump()
+        return value.model_dump(serialize_as_any=True)
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     return value

@@ -8,27 +8,9 @@ import sys
 import time
 
 import pytest
-from project import ENVIRONMENT, Project, ran
+from project import ENVIRONMENT, ran
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A project with two methods and few epochs, run once and committed."""
-    project = Project(tmp_path_factory.mktemp("project"))
-
-    def change(document):
-        for name in [name for name in document["methods"] if name not in ("kd", "orc")]:
-            del document["methods"][name]
-        document["train"]["epochs"] = 2
-        document["data"]["limit"] = 64
-        document["cooperative"]["members"] = {"auto": 2}
-
-    project.edit(change)
-    project.first = project.dvc("repro").stdout
-    project.commit()
-    return project
 
 
 def test_the_first_run_ends_with_the_table(project):

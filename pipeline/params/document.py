@@ -1,0 +1,105 @@
+"""docs/parameters.md, made from the schema: `python -m pipeline.params.document > docs/parameters.md`."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pipeline.params.schema import FIXED, KINDS, Section
+
+HEAD = """# Parameters
+
+Every key of `params.yaml`. There are no defaults: the file itself is the default. A wrong key, type or bound stops
+`dvc repro` in its first second with one line that names it. `null` means "from the data" or "the source's own".
+Written by `python -m pipeline.params.document`.
+"""
+SYMBOLS = {
+    "kd.temperature": "tau",
+    "kd.alpha": "alpha",
+    "takd.lam": "lambda",
+    "dgkd.lam": "lambda, lambda_1..lambda_n",
+    "dgkd.survival": "p",
+    "orc.beta": "beta",
+    "orc.promoted": "k",
+    "orc.mixup_alpha": "alpha of Beta(alpha, alpha)",
+    "cooperative.alpha": "alpha",
+    "cooperative.proximity": "1 / lambda",
+}
+
+
+def document() -> str:
+    """The page."""
+    parts = [HEAD]
+    for name, schema in FIXED.items():
+        parts.append(section(name, schema, ""))
+    parts.append("\n# Sections of methods\n\nAn entry of `methods` has a section of its own name with these keys.\n")
+    for kind, schema in KINDS.items():
+        parts.append(section(kind, schema, f"`is: {kind}`. "))
+    return "".join(parts)
+
+
+def section(name: str, schema: Any, said: str) -> str:
+    """A heading, what the section is, and its keys."""
+    said += (schema.__doc__ or "").strip() if isinstance(schema, type) and issubclass(schema, Section) else ""
+    rows = "".join(
+        f"| `{key}` | {kind} | {meaning} | {SYMBOLS.get(key, '')} |\n" for key, kind, meaning in keys(name, schema)
+    )
+    return f"\n## {name}\n\n{said}\n\n| key | type and bounds | meaning | in the paper |\n|---|---|---|---|\n{rows}"
+
+
+def keys(name: str, schema: Any) -> Iterator[tuple[str, str, str]]:
+    """Dotted key, type with bounds, meaning."""
+    described = TypeAdapter(schema).json_schema()
+    definitions = described.get("$defs", {})
+
+    def of(key: str, node: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+        target = definitions[node["$ref"].split("/")[-1]] if "$ref" in node else node
+        if "properties" in target:
+            for own, inside in target["properties"].items():
+                yield from of(f"{key}.{own}", {**inside})
+        elif "$ref" in (inside := values_of(target)):
+            yield from of(f"{key}.NAME", inside)
+        else:
+            yield key, kind_of(node, definitions), text_of(node)
+
+    yield from of(name, described)
+
+
+def values_of(node: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a mapping's values."""
+    return next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties") or {})
+
+
+def text_of(node: dict[str, Any]) -> str:
+    return str(node.get("description", "")).replace("|", "\\|")
+
+
+def kind_of(node: dict[str, Any], definitions: dict[str, Any] | None = None) -> str:
+    """A JSON schema's type in words."""
+    if "$ref" in node:
+        return "a mapping: " + ", ".join(
+            f"`{key}`" for key in (definitions or {})[node["$ref"].split("/")[-1]]["properties"]
+        )
+    for several in ("anyOf", "oneOf"):
+        if several in node:
+            return " or ".join(dict.fromkeys(kind_of(part, definitions) for part in node[several]))
+    if "enum" in node:
+        return ", ".join(f"`{value}`" for value in node["enum"])
+    if "const" in node:
+        return f"`{node['const']}`"
+    kind = node.get("type", "any")
+    if kind == "null":
+        return "`null`"
+    if kind == "array":
+        return f"list of {kind_of(node['items'], definitions)}"
+    if kind == "object":
+        return f"name -> {kind_of(values_of(node), definitions)}"
+    words = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}[kind]
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {json.dumps(node[bound])}" for bound, sign in bounds.items() if bound in node]
+    return " ".join([words, ", ".join(limits)]).strip()
+
+
+if __name__ == "__main__":
+    print(document(), end="")

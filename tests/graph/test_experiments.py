@@ -1,0 +1,103 @@
+"""Sweeps, extra seeds in a queue, and results that travel: with DVC's own queue, a folder and an S3 server."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+from project import BIN, ENVIRONMENT, Project, ran
+
+pytestmark = pytest.mark.slow
+
+
+def clone(project, folder) -> Project:
+    """A fresh clone of the project's last commit."""
+    subprocess.run(["git", "clone", "-q", str(project.folder), str(folder)], check=True)
+    copy = Project.__new__(Project)
+    copy.folder = folder
+    return copy
+
+
+def experiments(project) -> pl.DataFrame:
+    file = project.folder / "experiments.csv"
+    file.write_text(project.dvc("exp", "show", "--csv").stdout)
+    frame = pl.read_csv(file).filter(pl.col("rev") != "workspace")  # the line that the docs show
+    file.unlink()
+    return frame
+
+
+def wait_for_queue(project) -> None:
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        status = project.dvc("queue", "status").stdout
+        if "Running" not in status.split("Worker status")[0] and "Queued" not in status:
+            assert "Failed" not in status, status + project.dvc("queue", "logs", "-n", "50", ok=False).stdout
+            return
+        time.sleep(2)
+    raise AssertionError("the queue did not end")
+
+
+def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
+    copy = clone(project, tmp_path / "clone")
+    copy.dvc("exp", "run", "--queue", "-S", "orc.beta=choice(0.4,0.6)")
+    copy.dvc("queue", "start", "-j", "2")
+    wait_for_queue(copy)
+    frame = experiments(copy).drop_nulls("Experiment")
+    assert sorted(frame["orc.beta"].cast(pl.Float64).to_list()) == [0.4, 0.6]
+    assert frame["orc.top1"].null_count() == 0
+
+
+def test_more_seeds_in_a_queue_do_not_train_the_first_again(project):
+    project.dvc("exp", "run", "--queue", "-S", "seeds=[0,3]")
+    project.dvc("queue", "start")
+    wait_for_queue(project)
+    name = experiments(project).drop_nulls("Experiment")["Experiment"].to_list()[-1]
+    logs = project.dvc("queue", "logs", name).stdout
+    assert "distill-orc seed 0: already trained" in logs and "distill-orc seed 3: epoch 2/2" in logs
+    project.dvc("exp", "remove", "-A")
+
+
+def test_what_is_in_a_folder_remote_is_not_run_again(project, tmp_path):
+    shared(project, tmp_path, str(tmp_path / "remote"))
+
+
+def test_what_is_on_an_s3_server_is_not_run_again(project, tmp_path):
+    """A real server of the S3 protocol on this machine's loopback."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    server = subprocess.Popen(
+        [str(BIN / "moto_server"), "-p", "0"], stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, **keys}
+    )
+    assert server.stderr is not None
+    try:
+        line = next(line for line in server.stderr if "Running on" in line)
+        url = line.split("Running on")[1].strip()
+        make = "import boto3, sys; boto3.client('s3', endpoint_url=sys.argv[1]).create_bucket(Bucket='group')"
+        subprocess.run([sys.executable, "-c", make, url], check=True, env={**os.environ, **keys})
+        shared(project, tmp_path, "s3://group/distillation", endpointurl=url, access_key_id="a", secret_access_key="b")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def shared(project, tmp_path, address: str, **options: str) -> None:
+    """Push to a remote; in a second clone `dvc repro --pull` runs nothing and has everything."""
+
+    def add(where):
+        where.dvc("remote", "add", "--local", "-f", "-d", "storage", address)
+        for key, value in options.items():
+            where.dvc("remote", "modify", "--local", "storage", key, value)
+
+    add(project)
+    project.dvc("push", "-q")
+    copy = clone(project, tmp_path / "second")
+    add(copy)
+    done = copy.dvc("repro", "--pull")
+    assert ran(done.stdout) == []
+    for out in ("models/students/orc/seed-0/networks.json", "results/report.html", "models/export/model.onnx"):
+        assert (copy.folder / out).is_file()
+    summary = json.loads((copy.folder / "results/summary.json").read_text())
+    assert summary == json.loads((project.folder / "results/summary.json").read_text())
+    project.dvc("remote", "remove", "--local", "storage")

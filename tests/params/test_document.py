@@ -1,0 +1,46 @@
+"""docs/parameters.md is the schema's."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params.document import document
+from pipeline.params.load import load, plain, validated
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_parameters_is_what_the_schema_says():
+    assert (ROOT / "docs/parameters.md").read_text() == document(), "python -m pipeline.params.document"
+
+
+def test_every_key_of_params_yaml_is_on_the_page():
+    page = document()
+
+    def keys(prefix, value):
+        if isinstance(value, dict) and prefix.split(".")[0] not in ("methods", "assistants"):
+            for key, inside in value.items():
+                yield from keys(f"{prefix}.{key}" if prefix else key, inside)
+        else:
+            yield prefix
+
+    kinds = {name: entry["is"] for name, entry in DOCUMENT["methods"].items()}
+    for key in keys("", {k: v for k, v in DOCUMENT.items() if k not in ("methods", "assistants", "seeds")}):
+        section, *rest = key.split(".")
+        own = ".".join([kinds.get(section, section), *rest])
+        assert f"`{own}`" in page or own.startswith("cooperative.members"), own
+
+
+DOCUMENT = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize("members", [{"auto": 3}, DOCUMENT["cooperative"]["members"]])
+def test_values_become_plain_data_without_a_warning(monkeypatch, members):
+    monkeypatch.chdir(ROOT)
+    document = {**DOCUMENT, "cooperative": {**DOCUMENT["cooperative"], "members": members}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = plain(validated(document)["cooperative"])
+    assert said["members"] == members and load("kd").plain()["kd"] == DOCUMENT["kd"]
