@@ -44,7 +44,7 @@ class Tester:
         guides = Bundle.read(Path(about["after"])) if about["after"] else None
         trained = [name for name, record in guides.networks.items() if record.weights] if guides else []
         if guides and about["student"]:
-            result["guides"] = {name: self.network(guides, name) for name in trained}
+            result["guides"] = {name: self.network(guides, name, ("last",)) for name in trained}  # as they taught
         if about["student"]:
             z = final[about["student"]]
             result["per_class"] = rounded(metrics.per_class(z, self.labels))
@@ -61,10 +61,10 @@ class Tester:
             result["right"] = pack(right)
         return result, final
 
-    def network(self, bundle: Bundle, name: str) -> dict[str, Any]:
-        """Both weights of a network on the test split, beside what validation said."""
+    def network(self, bundle: Bundle, name: str, weights: tuple[str, ...] = ("last", "best")) -> dict[str, Any]:
+        """A network on the test split, with each of those weights, beside what validation said."""
         record = bundle.networks[name]
-        tested = {which: metrics.summary(self.logits(bundle, name, which), self.labels) for which in ("last", "best")}
+        tested = {which: metrics.summary(self.logits(bundle, name, which), self.labels) for which in weights}
         return {
             "arch": record.arch,
             "parameters": record.parameters,

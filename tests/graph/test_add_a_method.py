@@ -1,0 +1,39 @@
+"""docs/add-a-method.md, word for word: its code blocks are what is added, and it runs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from project import ran
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.slow
+
+PAGE = (Path(__file__).parents[2] / "docs/add-a-method.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+
+
+def test_the_five_steps_add_a_method_that_runs(project):
+    method, schema = blocks("python")
+    (values,) = blocks("yaml")
+    (project.folder / "pipeline/methods/clean.py").write_text(method)
+    with (project.folder / "pipeline/params/schema.py").open("a") as out:
+        text = (project.folder / "pipeline/params/schema.py").read_text()
+        assert "class Clean" not in text
+        out.write(f"\n\n{schema}")
+    added = YAML(typ="safe", pure=True).load(values)
+    project.edit(lambda document: (document["methods"].update(added["methods"]), document.update(clean=added["clean"])))
+    done = project.dvc("repro")
+    assert ran(done.stdout) == ["check", "distill@clean", "evaluate@clean", "report"]
+    summary = json.loads((project.folder / "results/summary.json").read_text())
+    assert set(summary) == {"kd", "orc", "clean"}
+    history = (project.folder / "results/train/clean/history.csv").read_text()
+    assert ",student,right/teacher," in history and ",student,kd/teacher," in history
+    assert "clean" in done.stdout[done.stdout.index("Methods:") :]
+    project.dvc("exp", "run", "-S", "clean.alpha=0.5")
+    project.run("git", "clean", "-fdq", "pipeline")
+    project.reset()
