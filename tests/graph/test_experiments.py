@@ -42,6 +42,7 @@ def wait_for_queue(project) -> None:
 
 def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
     copy = clone(project, tmp_path / "clone")
+    copy.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))  # data and teacher are present
     copy.dvc("exp", "run", "--queue", "-S", "orc.beta=choice(0.4,0.6)")
     copy.dvc("queue", "start", "-j", "2")
     wait_for_queue(copy)
