@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,4 +93,44 @@ def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
     os.rename(store, store.with_name(f"kept-{how}"))
     project.stage("distill", "orc")
     assert outs() == killed
+    project.reset()
+
+
+@pytest.mark.parametrize("how", ["repro", "exp run --temp"])
+def test_a_killed_graph_goes_on_and_ends_as_if_it_had_not_been(project, how):
+    """SIGKILL to DVC and its stage, in the middle of a method; the same command again."""
+    epochs = 40 if how == "repro" else 41  # runs that the store has not seen
+    if how == "repro":
+        project.set("train.epochs", epochs)
+        command = [sys.executable, "-m", "dvc", "repro", "distill@orc"]
+    else:
+        command = [sys.executable, "-m", "dvc", *how.split(), "-n", "killed", "-S", f"train.epochs={epochs}"]
+    process = subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if "distill-orc seed 0: epoch 3/" in line:
+            break
+    else:
+        raise AssertionError("the run ended before it was killed")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    resumed = project.run(*command)
+    assert "going on from the checkpoint" in resumed.stdout + resumed.stderr
+    assert "distill-orc seed 0: epoch 1/" not in resumed.stdout + resumed.stderr
+    if how != "repro":
+        project.dvc("exp", "apply", "killed")
+    students = project.folder / "models/students/orc"
+    killed = {file.name: file.read_bytes() for file in students.rglob("*.safetensors")}
+    history = (project.folder / "results/train/orc/history.csv").read_bytes()
+    shutil.rmtree(project.folder / ".checkpoints/distill-orc")
+    project.stage("distill", "orc")
+    assert {file.name: file.read_bytes() for file in students.rglob("*.safetensors")} == killed
+    assert (project.folder / "results/train/orc/history.csv").read_bytes() == history
     project.reset()

@@ -37,6 +37,8 @@ PARAMETERS = {
     "train.lr": (0.05, TRAINING),
     "data.seed": (1, {"prepare"}),
     "seeds": ([0, 1], {"members", "report", *EVERY_DISTILL}),
+    "export.method": ("orc", {"export"}),
+    "export.weights": ("last", {"export"}),
     "runtime.threads": (2, set()),
     "runtime.workers": (2, set()),
 }

@@ -79,6 +79,14 @@ MISTAKES = [
     ("cooperative.members.a.arch", "nowhere", "cooperative.members.a.arch: unknown network 'nowhere'"),
     ("cooperative_raw.members", {"auto": 3}, "cooperative_raw.members: only section cooperative has members"),
     ("cooperative.pool", "some", "cooperative.pool: must be"),
+    ("data.storage", "stream", "data.storage: only folder and imagenet can be streamed, not digits"),
+    ("data.storage", "disk", "data.storage: must be 'memory' or 'stream', got 'disk'"),
+    ("export.method", "kdd", "export.method: there is no method 'kdd' in methods; there are scratch, kd"),
+    ("export.method", "cooperative", "export.method: cooperative ends in a group, not in a student"),
+    ("export.weights", "first", "export.weights: must be 'last' or 'best', got 'first'"),
+    ("train.precision", "fp16", "train.precision: must be 'fp32', 'tf32' or 'bf16', got 'fp16'"),
+    ("train.logit_store", "int8", "train.logit_store: must be 'off', 'fp16' or 'fp32', got 'int8'"),
+    ("runtime.logit_store_gib", -1, "runtime.logit_store_gib: must be greater than or equal to 0, got -1"),
     ("runtime.threads", 0, "runtime.threads: must be greater than or equal to 1, got 0"),
     ("runtime.num_processes", 3, "train.batch_size: must be divisible by runtime.num_processes (3), got 32"),
 ]
@@ -122,6 +130,16 @@ def test_several_mistakes_are_said_together():
     with pytest.raises(ParamsError) as caught:
         params.validated(whole)
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_streamed_set_has_no_padding_and_a_streamed_folder_a_size():
+    whole = document()
+    whole["data"].update(source="folder", storage="stream")
+    whole["train"]["pad"] = 4
+    with pytest.raises(ParamsError) as caught:
+        params.validated(whole)
+    said = str(caught.value)
+    assert "data.image_size: a streamed folder needs it" in said and "train.pad: streamed images are not padded" in said
 
 
 def test_the_shipped_parameters_are_valid():

@@ -88,15 +88,15 @@ def shares(series: Series, label: str, x: str, y: str) -> str:
     return drawn(draw, label)
 
 
-def points(series: Series, label: str, x: str, y: str) -> str:
-    """A scatter on a logarithmic cost, each group of points with its name."""
+def points(series: Series, label: str, x: str, y: str, unit: str = "") -> str:
+    """A scatter on a logarithmic cost, each group of points with its name; `unit` gets a prefix (k, m, µ)."""
 
     def draw(axes: Any) -> None:
         for k, (name, (at, values)) in enumerate(series.items()):
             axes.scatter(at, values, label=name, color=colour(k), marker=MARKS[k % len(MARKS)], s=26)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_major_formatter(EngFormatter(unit))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(x)
         axes.set_ylabel(y)

@@ -60,11 +60,11 @@ def story(results: Results, o: Outcome) -> Iterator[Shown]:
 
 def overview(results: Results) -> Iterator[Shown]:
     """Figures of all methods together."""
-    for kind, unit, what in (("macs", "multiply-adds", "multiply-adds"), ("latency_ms", "ms", "an image's latency")):
+    for kind, unit, what in (("macs", "", "multiply-adds"), ("latency_ms", "s", "latency of one image")):
         points = costs(results, kind)
         if points:
-            label = f"accuracy against {what}"
-            yield (f"Test top-1 against {what} of every network.", figures.points(points, label, unit, "test top-1, %"))
+            drawn = figures.points(points, f"accuracy against {what}", what, "test top-1, %", unit)
+            yield (f"Test top-1 against {what} of every network.", drawn)
     if not results.students:
         return
     curves = {o.name: results.histories[o.name].of(str(o.student), "validation/top1") for o in results.students}
@@ -80,7 +80,7 @@ def overview(results: Results) -> Iterator[Shown]:
 
 
 def costs(results: Results, kind: str) -> figures.Series:
-    """Method or guide -> cost and accuracy of its networks."""
+    """Method or guide -> cost (multiply-adds, or seconds of one image) and accuracy of its networks."""
     points: dict[str, tuple[list[float], list[float]]] = {}
     for o in results.outcomes:
         result = o.seeds[results.seed]
@@ -89,7 +89,7 @@ def costs(results: Results, kind: str) -> figures.Series:
             cost = o.cost["networks"].get(name, {}).get(kind)
             group = o.name if name == o.student else name
             if cost and group not in points:
-                cost = cost["1"] if isinstance(cost, dict) else cost
+                cost = cost["1"] / 1e3 if isinstance(cost, dict) else cost
                 points[group] = ([cost], [tested["last"]["top1"]])
     return points
 
