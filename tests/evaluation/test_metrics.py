@@ -1,8 +1,10 @@
-"""Every metric equals its definition, by slow loops and by scikit-learn."""
+"""Every metric equals its definition, by slow loops, by scikit-learn and by torchmetrics."""
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from pipeline.evaluation import metrics
 
@@ -40,6 +42,17 @@ def test_ece_equals_a_loop_over_bins(n, c):
             accuracy = np.mean([p[k].argmax() == y[k] for k in inside])
             total += len(inside) / n * abs(accuracy - confidence)
     assert metrics.ece(z, y) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(("n", "c"), CASES)
+def test_metrics_equal_torchmetrics(n, c):
+    z, y = made(n, c, seed=1)
+    p, labels = torch.from_numpy(np.exp(metrics.log_softmax(z))), torch.from_numpy(y)
+    reference = multiclass_calibration_error(p, labels, num_classes=c, n_bins=metrics.BINS, norm="l1")
+    assert metrics.ece(z, y) == pytest.approx(float(reference), abs=1e-6)
+    for k in (k for k in (1, 5) if k < c):
+        reference = multiclass_accuracy(p, labels, num_classes=c, top_k=k, average="micro")
+        assert metrics.top_k(z, y, k) == pytest.approx(float(reference), abs=1e-6)
 
 
 def test_a_certain_and_right_network_is_calibrated():
