@@ -1,4 +1,4 @@
-"""Measure, and write a table: `python -m benchmarks [CASE...] [--compile] [--out docs/performance]`."""
+"""Measure, and write a table: `python -m benchmarks [CASE...] [--compile] [--peer DIR] [--out docs/performance]`."""
 
 import json
 import os
@@ -16,6 +16,7 @@ def main(
     threads: Annotated[int, typer.Option(help="OpenMP threads.")] = 1,
     compile: Annotated[bool, typer.Option(help="Measure compiled networks too (minutes more).")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    peer: Annotated[Path | None, typer.Option(help="Time a checkout of RepDistiller or DGKD too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write OUT.json and OUT.md.")] = None,
 ) -> None:
     """Time this engine beside the field's usual loops, as ratios of medians of interleaved runs in one process."""
@@ -25,6 +26,7 @@ def main(
     import torch
 
     from benchmarks.cases import CASES, Bench
+    from benchmarks.peers import Peer
     from benchmarks.report import markdown
 
     torch.set_num_threads(threads)
@@ -32,6 +34,10 @@ def main(
     unknown = [name for name in cases or [] if name not in CASES]
     if unknown:
         raise typer.BadParameter(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
+    try:
+        checkout = Peer(peer) if peer else None
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
     about = {
         "threads": threads,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -43,7 +49,7 @@ def main(
     lines = []
     for name in cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=device)
+            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=device, peer=checkout)
             for line in CASES[name](bench):
                 print(f"{line.work}: {line.value:.3f} of {line.over} (goal {line.goal})", flush=True)
                 lines.append(line)

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import field
 from benchmarks.ours import CLASSES, Ours, guide, network, views
+from benchmarks.peers import Peer
 from benchmarks.timing import Work, interleaved
 from pipeline.core.logits import LogitStore
 from pipeline.core.losses import cross_entropy
@@ -48,11 +49,11 @@ class Line:
 class Bench:
     """The data and settings that all cases share."""
 
-    def __init__(self, folder: Path, *, repeats: int, compile: bool, device: str):
+    def __init__(self, folder: Path, *, repeats: int, compile: bool, device: str, peer: Peer | None = None):
         draw = np.random.default_rng(0)
         self.images = draw.integers(0, 256, (IMAGES, 32, 32, 3)).astype(np.uint8)
         self.labels = draw.integers(0, CLASSES, IMAGES)
-        self.folder, self.repeats, self.compile, self.device = folder, repeats, compile, device
+        self.folder, self.repeats, self.compile, self.device, self.peer = folder, repeats, compile, device, peer
         self.views = views(self.images, self.labels, device)
 
     def pictures(self) -> field.Pictures:
@@ -93,28 +94,32 @@ def kd(bench: Bench) -> Iterator[Line]:
         works["compiled and stored"] = Ours(
             KD_, networks, bench.views, compile=True, store=bench.store("compiled")
         ).filled()
-    seconds = bench.time(works)
     goals = {"eager": "<= 0.75", "stored": "<= 0.42", "compiled": "<= 0.60", "compiled and stored": "<= 0.33"}
+    peer = bench.peer.kd("resnet20", "resnet56", bench.data()) if bench.peer else None
+    seconds = bench.time(works | ({"peer": peer} if peer else {}))
     for name in list(works)[1:]:
-        yield Line(
-            f"KD step resnet56 -> resnet20, {name}", "the field's loop", seconds[name] / seconds["field"], goals[name]
-        )
+        work = f"KD step resnet56 -> resnet20, {name}"
+        yield Line(work, "the field's loop", seconds[name] / seconds["field"], goals[name])
+        if peer:
+            yield Line(work, "RepDistiller's checkout", seconds[name] / seconds["peer"], goals[name])
 
 
 def dgkd(bench: Bench) -> Iterator[Line]:
     guides = {"teacher": "cifar_resnet26", "ta1": "cifar_resnet20", "ta2": "cifar_resnet14"}
     networks = {"student": Network("cifar_resnet8"), **{n: guide(a, bench.folder) for n, a in guides.items()}}
     published = field.dgkd_step(network("cifar_resnet8"), [network(a) for a in guides.values()], bench.data())
-    seconds = bench.time(
-        {
-            "published": published,
-            "eager": Ours(DGKD_, networks, bench.views),
-            "stored": Ours(DGKD_, networks, bench.views, store=bench.store("dgkd")).filled(),
-        }
-    )
+    works: dict[str, Work] = {
+        "published": published,
+        "eager": Ours(DGKD_, networks, bench.views),
+        "stored": Ours(DGKD_, networks, bench.views, store=bench.store("dgkd")).filled(),
+    }
+    peer = bench.peer.dgkd("resnet8", ["resnet26", "resnet20", "resnet14"], bench.data()) if bench.peer else None
+    seconds = bench.time(works | ({"peer": peer} if peer else {}))
     for name, goal in (("eager", "<= 0.30"), ("stored", "<= 0.14")):
-        ratio = seconds[name] / seconds["published"]
-        yield Line(f"DGKD step 26, 20, 14 -> 8, {name}", "the published way", ratio, goal)
+        work = f"DGKD step 26, 20, 14 -> 8, {name}"
+        yield Line(work, "the published way", seconds[name] / seconds["published"], goal)
+        if peer:
+            yield Line(work, "DGKD's checkout", seconds[name] / seconds["peer"], goal)
 
 
 def orc(bench: Bench) -> Iterator[Line]:

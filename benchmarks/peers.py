@@ -1,0 +1,83 @@
+"""A checkout of a peer's repository, timed as it is: `--peer DIR`. None of its code is here.
+
+Each step is one call of the peer's own loop on a loader of one batch, with its own networks. What a loop needs besides
+(parsed arguments, a test set that it may skip) is given from outside; no file of the checkout is changed.
+"""
+
+import contextlib
+import importlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.field import Step, sgd
+
+Data = Iterator[tuple[Tensor, Tensor]]
+MARKS = {"RepDistiller": ("helper/loops.py", "distiller_zoo"), "DGKD": ("model_factory.py", "plain_cnn_cifar.py")}
+
+
+class Peer:
+    """A checkout, known by the files that only it has."""
+
+    def __init__(self, folder: Path):
+        known = (name for name, marks in MARKS.items() if all((folder / mark).exists() for mark in marks))
+        self.name = next(known, None)
+        if self.name is None:
+            raise ValueError(f"{folder} is no checkout of {' or '.join(MARKS)}")
+        sys.path.insert(0, str(folder.resolve()))
+
+    def kd(self, student: str, teacher: str, data: Data) -> Step | None:
+        """RepDistiller's train_distill with `distill='kd'`."""
+        if self.name != "RepDistiller":
+            return None
+        loops, losses = module("helper.loops"), module("distiller_zoo")
+        made = module("models").model_dict
+        networks = nn.ModuleList([made[student](num_classes=100), made[teacher](num_classes=100)])
+        criteria = nn.ModuleList([nn.CrossEntropyLoss(), losses.DistillKL(4.0), losses.DistillKL(4.0)])
+        options = SimpleNamespace(distill="kd", gamma=0.1, alpha=0.9, beta=0.0, print_freq=100)
+        optimizer, index = sgd(networks[0]), torch.zeros(())
+
+        def step() -> None:
+            with unheard():
+                loops.train_distill(1, [(*next(data), index)], networks, criteria, optimizer, options)
+
+        return step
+
+    def dgkd(self, student: str, guides: Sequence[str], data: Data) -> Step | None:
+        """DGKD's TrainManager.train, nothing dropped."""
+        if self.name != "DGKD":
+            return None
+        published, make = module("train"), module("model_factory").create_cnn_model
+        nets = [make(arch, "cifar100", use_cuda=False) for arch in (student, *guides)]
+        vars(published).update(ta_list=nets[2:], args=SimpleNamespace(drop_num=0))  # globals that its loop reads
+        settings = {"device": "cpu", "name": "", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+        settings |= {"lambda_student": 0.9, "T_student": 4, "epochs": 1, "drop_num": 0, "is_plane": True}
+        manager = published.TrainManager(nets[0], nets[1], nets[2:], [], [], settings)
+        manager.validate = lambda step: -1  # there is nothing to test on, and nothing to save
+
+        def step() -> None:
+            manager.train_loader = [next(data)]
+            with unheard():
+                manager.train()
+
+        return step
+
+
+def module(name: str) -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Loops print at every call."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
