@@ -14,7 +14,7 @@ EVERY_DISTILL = {f"distill@{m}" for m in METHODS}
 LINKS = {f"assist-{c}@{ta}" for c in ("takd", "dgkd") for ta in ("ta1", "ta2")}
 TRAINING = {"pretrain", "members", *LINKS, *EVERY_DISTILL}
 
-# What runs at once; whatever follows an out that has changed runs after it.
+# What runs at once (the report shows data, train and networks); whatever follows an out that has changed runs after it.
 PARAMETERS = {
     "orc.beta": (0.7, {"distill@orc"}),
     "orc.teachings.group": (False, {"distill@orc"}),
@@ -30,12 +30,12 @@ PARAMETERS = {
     "cooperative.alpha": (0.7, {"distill@cooperative"}),
     "cooperative_raw.pool": ("noise", {"distill@cooperative_raw"}),
     "cooperative.members.a.keeps": (0.5, {"prepare", "members", "distill@cooperative"}),
-    "teacher.arch": ("tiny_plain2_32", {"pretrain"}),
-    "student.arch": ("tiny_plain2_16", {"members", *EVERY_DISTILL}),
-    "student.after": ("ta1", {"cast-chain@takd", "cast-chain@dgkd"}),
-    "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "cast-group"}),
-    "train.lr": (0.05, TRAINING),
-    "data.seed": (1, {"prepare"}),
+    "teacher.arch": ("tiny_plain2_32", {"pretrain", "report"}),
+    "student.arch": ("tiny_plain2_16", {"members", "report", *EVERY_DISTILL}),
+    "student.after": ("ta1", {"cast-chain@takd", "cast-chain@dgkd", "report"}),
+    "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "cast-group", "report"}),
+    "train.lr": (0.05, {*TRAINING, "report"}),
+    "data.seed": (1, {"prepare", "report"}),
     "seeds": ([0, 1], {"members", "report", *EVERY_DISTILL}),
     "export.method": ("orc", {"export"}),
     "export.weights": ("last", {"export"}),
@@ -46,7 +46,7 @@ FILES = {
     "pipeline/methods/orc.py": {"distill@orc", "distill@orc_single"},
     "pipeline/methods/kd.py": {"distill@kd", "distill@kd_scaled"},
     "pipeline/methods/dgkd.py": {"distill@dgkd", "distill@sdgkd", "assist-dgkd@ta1", "assist-dgkd@ta2"},
-    "pipeline/core/engine.py": {*TRAINING, *(f"evaluate@{m}" for m in METHODS)},
+    "pipeline/core/engine.py": {*TRAINING, *(f"evaluate@{m}" for m in METHODS), "export"},
     "pipeline/evaluation/table.py": {"report"},
     "data/digits/README.md": {"prepare"},
     "README.md": set(),
