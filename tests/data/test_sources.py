@@ -279,6 +279,45 @@ def test_the_stage_says_one_line_exits_with_1_and_leaves_no_out(tmp_path):
     assert not list(tmp_path.glob("data/*"))
 
 
+PREPARE = """
+import sys
+from pathlib import Path
+from pictures import section
+from pipeline.data.prepare import prepare
+from pipeline.data.sources.open import open_source
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+folder = Path(sys.argv[1])
+few, all = (section("folder", folder / name, image_size=512) for name in ("few", "all"))
+prepare(open_source(few, 0), few, folder / "first")
+before = peak()
+prepare(open_source(all, 0), all, folder / "prepared")
+print(before, peak())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of resident memory")
+def test_a_set_is_never_in_memory(tmp_path):
+    """A few images and then many: the peak is what the libraries take, and stays below a gibibyte."""
+    draw = np.random.default_rng(0)
+    for name, n in (("few/train", 4), ("few/test", 2), ("all/train", 150), ("all/test", 2)):
+        for k in range(2 * n):
+            file = tmp_path / name / "ab"[k % 2] / f"{k}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+    places = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
+    environment = {**os.environ, "PYTHONPATH": places}
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE, str(tmp_path)], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    before, peak = (int(kib) / 2**10 for kib in done.stdout.split())
+    size = sum(file.stat().st_size for file in (tmp_path / "prepared").glob("*.npy")) / 2**20
+    assert peak < 1024 and peak - before < size / 4, (before, peak, size)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (REAL / "cifar100").is_dir(), reason="needs the real CIFAR-100 shards")
 def test_cifar100_has_the_published_counts_and_statistics(tmp_path):
