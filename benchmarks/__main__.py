@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ def main(
     threads: Annotated[int, typer.Option(help="OpenMP threads.")] = 1,
     compile: Annotated[bool, typer.Option(help="Measure compiled networks too (minutes more).")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    peer: Annotated[Path | None, typer.Option(help="Time a checkout of RepDistiller or DGKD too.")] = None,
+    peer: Annotated[list[Path] | None, typer.Option(help="Time a checkout of RepDistiller or DGKD too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write OUT.json and OUT.md.")] = None,
 ) -> None:
     """Time this engine beside the field's usual loops, as ratios of medians of interleaved runs in one process."""
@@ -35,7 +36,7 @@ def main(
     if unknown:
         raise typer.BadParameter(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
     try:
-        checkout = Peer(peer) if peer else None
+        peers = [Peer(folder) for folder in peer or []]
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
     about = {
@@ -45,11 +46,12 @@ def main(
         "torch": torch.__version__,
         "batch": 64,
         "repeats": repeats,
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
     lines = []
     for name in cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=device, peer=checkout)
+            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=device, peers=peers)
             for line in CASES[name](bench):
                 print(f"{line.work}: {line.value:.3f} of {line.over} (goal {line.goal})", flush=True)
                 lines.append(line)

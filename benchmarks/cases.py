@@ -1,6 +1,6 @@
 """What is measured, and what it must reach. Every figure is a ratio of medians within one process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +49,11 @@ class Line:
 class Bench:
     """The data and settings that all cases share."""
 
-    def __init__(self, folder: Path, *, repeats: int, compile: bool, device: str, peer: Peer | None = None):
+    def __init__(self, folder: Path, *, repeats: int, compile: bool, device: str, peers: Sequence[Peer] = ()):
         draw = np.random.default_rng(0)
         self.images = draw.integers(0, 256, (IMAGES, 32, 32, 3)).astype(np.uint8)
         self.labels = draw.integers(0, CLASSES, IMAGES)
-        self.folder, self.repeats, self.compile, self.device, self.peer = folder, repeats, compile, device, peer
+        self.folder, self.repeats, self.compile, self.device, self.peers = folder, repeats, compile, device, peers
         self.views = views(self.images, self.labels, device)
 
     def pictures(self) -> field.Pictures:
@@ -95,7 +95,7 @@ def kd(bench: Bench) -> Iterator[Line]:
             KD_, networks, bench.views, compile=True, store=bench.store("compiled")
         ).filled()
     goals = {"eager": "<= 0.75", "stored": "<= 0.42", "compiled": "<= 0.60", "compiled and stored": "<= 0.33"}
-    peer = bench.peer.kd("resnet20", "resnet56", bench.data()) if bench.peer else None
+    peer = next(filter(None, (p.kd("resnet20", "resnet56", bench.data()) for p in bench.peers)), None)
     seconds = bench.time(works | ({"peer": peer} if peer else {}))
     for name in list(works)[1:]:
         work = f"KD step resnet56 -> resnet20, {name}"
@@ -113,7 +113,8 @@ def dgkd(bench: Bench) -> Iterator[Line]:
         "eager": Ours(DGKD_, networks, bench.views),
         "stored": Ours(DGKD_, networks, bench.views, store=bench.store("dgkd")).filled(),
     }
-    peer = bench.peer.dgkd("resnet8", ["resnet26", "resnet20", "resnet14"], bench.data()) if bench.peer else None
+    archs = ("resnet26", "resnet20", "resnet14")
+    peer = next(filter(None, (p.dgkd("resnet8", archs, bench.data()) for p in bench.peers)), None)
     seconds = bench.time(works | ({"peer": peer} if peer else {}))
     for name, goal in (("eager", "<= 0.30"), ("stored", "<= 0.14")):
         work = f"DGKD step 26, 20, 14 -> 8, {name}"

@@ -6,7 +6,7 @@ from benchmarks.cases import Line
 
 HEAD = """# Performance
 
-`python -m benchmarks --compile --out docs/performance` writes this page. Every figure is a ratio of medians of
+`{command}` writes this page. Every figure is a ratio of medians of
 {repeats} runs, interleaved in one process, with {threads} thread and batches of {batch}, on {cores} shared cores
 ({machine}, torch {torch}). Absolute times on such a machine are noise, and so is a tenth of a ratio. The field's loops
 are written anew in `benchmarks/field.py`; nothing here is asserted by a test.
