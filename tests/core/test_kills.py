@@ -1,6 +1,6 @@
 """A run that is killed at random moments, again and again, ends as if nothing had happened, bit for bit.
 
-KILLS=1000 pytest tests/core/test_kills.py -s is the long form (docs/reliability.md).
+KILLS=600 pytest tests/core/test_kills.py -s -n 0 is the long form (docs/reliability.md).
 """
 
 import json

@@ -17,7 +17,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
 
 
-def test_the_five_steps_add_a_method_that_runs(project):
+def test_the_five_steps_add_a_method_that_runs(project, tmp_path):
+    cache = project.folder / ".dvc/cache"
+    project = project.clone(tmp_path / "clone")
+    project.dvc("cache", "dir", "--local", str(cache))
+    project.dvc("checkout", "-q")
     method, schema = blocks("python")
     (values,) = blocks("yaml")
     (project.folder / "pipeline/methods/clean.py").write_text(method)
@@ -35,5 +39,3 @@ def test_the_five_steps_add_a_method_that_runs(project):
     assert ",student,right/teacher," in history and ",student,kd/teacher," in history
     assert "clean" in done.stdout[done.stdout.index("Methods:") :]
     project.dvc("exp", "run", "-S", "clean.alpha=0.5")
-    project.run("git", "clean", "-fdq", "pipeline")
-    project.reset()

@@ -8,17 +8,9 @@ import time
 
 import polars as pl
 import pytest
-from project import BIN, ENVIRONMENT, Project, ran
+from project import BIN, ENVIRONMENT, ran
 
 pytestmark = pytest.mark.slow
-
-
-def clone(project, folder) -> Project:
-    """A fresh clone of the project's last commit."""
-    subprocess.run(["git", "clone", "-q", str(project.folder), str(folder)], check=True)
-    copy = Project.__new__(Project)
-    copy.folder = folder
-    return copy
 
 
 def experiments(project) -> pl.DataFrame:
@@ -41,7 +33,7 @@ def wait_for_queue(project) -> None:
 
 
 def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
-    copy = clone(project, tmp_path / "clone")
+    copy = project.clone(tmp_path / "clone")
     copy.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))  # data and teacher are present
     copy.dvc("exp", "run", "--queue", "-S", "orc.beta=choice(0.4,0.6)")
     copy.dvc("queue", "start", "-j", "2")
@@ -52,11 +44,10 @@ def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
 
 
 def test_more_seeds_in_a_queue_do_not_train_the_first_again(project):
-    project.dvc("exp", "run", "--queue", "-S", "seeds=[0,3]")
+    project.dvc("exp", "run", "--queue", "-n", "more-seeds", "-S", "seeds=[0,3]")
     project.dvc("queue", "start")
     wait_for_queue(project)
-    name = experiments(project).drop_nulls("Experiment")["Experiment"].to_list()[-1]
-    logs = project.dvc("queue", "logs", name).stdout
+    logs = project.dvc("queue", "logs", "more-seeds").stdout
     assert "distill-orc seed 0: already trained" in logs and "distill-orc seed 3: epoch 2/2" in logs
     project.dvc("exp", "remove", "-A")
 
@@ -93,7 +84,7 @@ def shared(project, tmp_path, address: str, **options: str) -> None:
 
     add(project)
     project.dvc("push", "-q")
-    copy = clone(project, tmp_path / "second")
+    copy = project.clone(tmp_path / "second")
     add(copy)
     done = copy.dvc("repro", "--pull")
     assert ran(done.stdout) == []

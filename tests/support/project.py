@@ -40,6 +40,13 @@ class Project:
         self.run("git", "init", "-q")
         self.commit()
 
+    def clone(self, folder: Path) -> "Project":
+        """A fresh clone of the last commit."""
+        subprocess.run(["git", "clone", "-q", str(self.folder), str(folder)], check=True)
+        copy = Project.__new__(Project)
+        copy.folder = folder
+        return copy
+
     def run(self, *command: str, ok: bool = True, **options) -> subprocess.CompletedProcess:
         """Run a command in the project; its output as text."""
         done = subprocess.run(
