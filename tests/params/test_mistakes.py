@@ -12,7 +12,14 @@ from pipeline.errors import ParamsError
 from pipeline.params import load as params
 
 ROOT = Path(__file__).parents[2]
-DELETED = object()
+
+
+class Deleted:
+    def __repr__(self) -> str:
+        return "deleted"
+
+
+DELETED = Deleted()
 
 # dotted key, its new value, what the message says
 MISTAKES = [
