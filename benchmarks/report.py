@@ -11,9 +11,9 @@ $ uv run {command}
 ```
 
 Every figure is a ratio of medians of {repeats} runs, interleaved in one process, with {threads} thread and batches of
-{batch}, on {cores} shared cores ({machine}, torch {torch}). Absolute times on such a machine are noise, and so is a tenth
-of a ratio. The field's loops are written anew in `benchmarks/field.py`; a checkout is a peer's own code, unchanged
-(`--peer`). Nothing here is asserted by a test.
+{batch}, on {cores} shared cores ({machine}, torch {torch}). Absolute times on such a machine are noise, and so
+is a tenth of a ratio. The field's loops are written anew in `benchmarks/field.py`; a checkout is a peer's own code,
+unchanged (`--peer`). Nothing here is asserted by a test.
 
 | work | over | ratio | goal | reached |
 |---|---|---:|---:|---|
