@@ -73,8 +73,9 @@ class ShuffleUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.widen(self.depthwise(shuffle(self.narrow(x), self.first)))
         if self.is_halving:
-            return relu(torch.cat([h, nn.functional.avg_pool2d(x, 3, 2, 1)], 1))
-        return relu(h + x)
+            return relu(torch.cat([h, nn.functional.avg_pool2d(x, 3, 2, 1)], 1), inplace=True)
+        h += x
+        return relu(h, inplace=True)
 
 
 def shufflenetv1(groups: int, widths: tuple[int, ...], *, num_classes: int, in_chans: int, **_) -> nn.Module:

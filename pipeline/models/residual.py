@@ -22,8 +22,10 @@ class Basic(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = relu(self.bn1(self.conv1(x)))
-        return relu(self.bn2(self.conv2(h)) + self.shortcut(x))
+        h = relu(self.bn1(self.conv1(x)), inplace=True)
+        h = self.bn2(self.conv2(h))
+        h += self.shortcut(x)  # in place, as the activations are: fresh memory costs a CPU more than the sum itself
+        return relu(h, inplace=True)
 
 
 class PreActivated(nn.Module):
@@ -36,9 +38,11 @@ class PreActivated(nn.Module):
         self.shortcut = nn.Conv2d(width_in, width, 1, stride, bias=False) if width_in != width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = relu(self.bn1(x))
+        h = relu(self.bn1(x), inplace=True)
         shortcut = x if self.shortcut is None else self.shortcut(h)
-        return self.conv2(relu(self.bn2(self.conv1(h)))) + shortcut
+        h = self.conv2(relu(self.bn2(self.conv1(h)), inplace=True))
+        h += shortcut
+        return h
 
 
 def stages(block: type[nn.Module], width_in: int, widths: tuple[int, ...], n: int) -> tuple[list[nn.Module], int]:
