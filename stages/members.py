@@ -35,8 +35,8 @@ def main() -> None:
     trained = {}
     for seed in p["seeds"]:
         networks = {
-            **{name: Network(m.arch, sees=rows_of(name, m, labels, seed)) for name, m in members.items()},
-            **{f"all/{arch}": Network(arch) for arch in dict.fromkeys(m.arch for m in members.values())},
+            **{name: Network(m.arch, sees=rows_of(name, m, labels, seed), apart=True) for name, m in members.items()},
+            **{f"all/{arch}": Network(arch, apart=True) for arch in dict.fromkeys(m.arch for m in members.values())},
         }
         about = {"method": "members", "members": list(members)}
         trained[seed] = session.train(Scratch(label_smoothing=0.0), networks, seed, about)

@@ -40,11 +40,17 @@ def digest_of(files: list[Path], root: Path) -> str:
 
 
 class Checkpoint:
-    """The checkpoints of one seed of one run. Only rank 0 touches them."""
+    """The checkpoints of one seed of one run. Only rank 0 touches them, but for parts that are trained apart.
 
-    def __init__(self, folder: Path, say: Say = print):
-        self.folder = folder
-        self.say = say
+    prefix: begins the names of its files.
+    """
+
+    def __init__(self, folder: Path, say: Say = print, prefix: str = ""):
+        self.folder, self.say, self.prefix = folder, say, prefix
+
+    def part(self, name: str) -> "Checkpoint":
+        """For a part of the run that one process trains by itself."""
+        return Checkpoint(self.folder, self.say, f"{name}-")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -63,7 +69,7 @@ class Checkpoint:
 
     def files(self) -> list[Path]:
         """Checkpoints, newest first."""
-        return sorted(self.folder.glob("*.ckpt"), reverse=True)
+        return sorted(self.folder.glob(f"{self.prefix}[0-9]*.ckpt"), reverse=True)
 
     def save(self, state: dict) -> None:
         """Write a checkpoint beside the one before it: at every moment one of them is whole."""
@@ -71,8 +77,8 @@ class Checkpoint:
         torch.save(state, buffer)
         payload = buffer.getbuffer()
         files = self.files()
-        number = int(files[0].stem) + 1 if files else 0
-        target = self.folder / f"{number:09d}.ckpt"
+        number = int(files[0].stem.removeprefix(self.prefix)) + 1 if files else 0
+        target = self.folder / f"{self.prefix}{number:09d}.ckpt"
         partial = target.with_suffix(".tmp")
         try:
             with partial.open("wb") as out:
@@ -111,7 +117,7 @@ class Checkpoint:
         partial.mkdir()
         write(partial)
         partial.replace(self.finished)
-        for file in self.files():
+        for file in self.folder.glob("*.ckpt"):
             file.unlink()
 
     @property

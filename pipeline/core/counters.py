@@ -24,7 +24,7 @@ def uniform(seed: int, stream: str, epoch: int, index: Tensor) -> Tensor:
 
 def uniforms(seed: int, streams: Sequence[str], epoch: int, index: Tensor) -> Tensor:
     """`uniform` for several streams at once: [S, B] float64."""
-    first = torch.tensor([[hash64(seed, stream, epoch)] for stream in streams], device=index.device)
+    first = torch.tensor([[hash64(seed, stream, epoch)] for stream in streams]).to(index.device, non_blocking=True)
     h = index.to(torch.int64) * signed(0x9E3779B97F4A7C15) + first
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         h = (h ^ logical_shift(h, shift)) * signed(factor)

@@ -8,19 +8,22 @@ of (seed, epoch, index). So a checkpoint holds weights, momenta and counters, an
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from pipeline.core.apart import in_turn, is_apart, train_apart
+from pipeline.core.batches import Batches
 from pipeline.core.bundle import initial
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.counters import hash64
 from pipeline.core.guides import Guides, usable
 from pipeline.core.history import Row, Tally, rows_of
 from pipeline.core.interrupt import Interruption
-from pipeline.core.live import Live, Optimising
+from pipeline.core.live import Live, Optimising, begin_step
 from pipeline.core.logits import LogitStore
 from pipeline.core.position import Position, Trained
 from pipeline.core.progress import Progress
@@ -56,7 +59,10 @@ class Result:
 
 
 class Run:
-    """One seed of one method."""
+    """One seed of one method.
+
+    alone_at: this run is one leg of another, of this number, which this process trains without the others.
+    """
 
     def __init__(
         self,
@@ -73,21 +79,25 @@ class Run:
         progress: Progress | None = None,
         dtype: torch.dtype = torch.float32,
         store: LogitStore | None = None,
+        alone_at: int | None = None,
     ):
         self.method, self.recipe, self.seed, self.dtype = method, recipe, seed, dtype
-        self.views, self.validation = train, validation
+        self.views, self.validation, self.store = train, validation, store
         self.networks = dict(networks)
-        self.accelerator, self.world = accelerator, Processes(accelerator)
+        self.accelerator = accelerator
+        self.world = Processes(accelerator) if alone_at is None else Processes.alone(accelerator)
         self.checkpoint, self.checkpoint_seconds = checkpoint, 60 * checkpoint_minutes
-        self.progress = progress or Progress.silent()
+        self.progress = progress or Progress("", quiet=True)
         order = [seed, recipe.batch_size]
         self.guides = Guides(self.networks, usable(store, dtype), self.world, order)
-        self.at = Position()
+        self.first = alone_at or 0
+        self.at = Position(leg=self.first)
         self.tally = Tally()
         if recipe.batch_size % self.world.size:
             raise ParamsError(
                 f"train.batch_size {recipe.batch_size} must be divisible by the {self.world.size} processes"
             )
+        self.batches = Batches(seed, recipe.batch_size, self.world, dtype)
         self.nets = {name: self.live(name, network) for name, network in self.networks.items()}
         self.at.passes = {name: net.passes for name, net in self.nets.items()}
         self.train_set = TrainingSet(train, self.networks, world=self.world, seed=seed, dtype=dtype, memo=self.at.memo)
@@ -104,7 +114,9 @@ class Run:
             module.to(self.dtype),
             self.accelerator,
             learns=network.learns,
+            apart=network.apart,
             lr=self.recipe.lr * network.lr_scale,
+            batch=self.recipe.batch_size // self.world.size,
             train=self.recipe,
         )
 
@@ -113,9 +125,12 @@ class Run:
         resumed = self.restore()
         with Interruption() as interruption:
             self.interruption = interruption
-            for number, leg in enumerate(self.method.legs(self.nets, self.train_set)):
-                notes = self.train_set.notes()
+            for legs in in_turn(self):
+                number, leg, notes = legs[0]
                 if number < self.at.leg:
+                    continue
+                if is_apart(self, leg):
+                    train_apart(self, legs)
                     continue
                 if number >= self.at.noted:
                     self.at.rows += [(number, 0, *note) for note in notes]
@@ -153,7 +168,7 @@ class Run:
             clock = now
 
         for epoch in range(self.at.epoch, epochs + 1):
-            order = self.order(number, epoch, data.rows)
+            order = self.batches.order(number, epoch, data.rows)
             for step in range(self.at.step, n_steps):
                 rate = factor(self.recipe, (epoch - 1) * n_steps + step, epochs * n_steps, epochs)
                 self.advance(number, leg, data, order, epoch, step, rate)
@@ -186,30 +201,13 @@ class Run:
 
     def advance(self, number: int, leg: Leg, data: LegData, order: Tensor, epoch: int, step: int, rate: float) -> None:
         """One batch, from its rows to its updates."""
-        size = self.recipe.batch_size
-        rows, ahead = (self.world.mine(order[k * size : (k + 1) * size]) for k in (step, step + 1))
-        batch = self.batch(data, rows, number, epoch, step)
+        if self.recipe.compile:
+            begin_step()
+        rows, ahead = (self.batches.mine(order, k) for k in (step, step + 1))
+        batch = self.batches(data, rows, (number, epoch, step), partial(self.tally.add, step))
         self.guides.begin(batch.x, epoch, rows)
         data.views.ahead(ahead)
         self.step(leg, batch, rate, step)
-
-    def order(self, leg: int, epoch: int, rows: Tensor) -> Tensor:
-        """The rows of an epoch in their order."""
-        draw = torch.Generator().manual_seed(hash64(self.seed, "order", leg, epoch))
-        return rows[torch.randperm(len(rows), generator=draw)]
-
-    def batch(self, data: LegData, rows: Tensor, leg: int, epoch: int, step: int) -> Batch:
-        # Layers that draw (dropout) use torch's own generator: it too is a function of counters.
-        torch.manual_seed(hash64(self.seed, "layers", leg, epoch, step, self.world.rank))
-        index = rows.to(self.world.device, non_blocking=True)
-        return Batch(
-            x=data.views(index, seed=self.seed, epoch=epoch).to(self.dtype),
-            y=data.views.labels[index],
-            index=index,
-            draw=torch.Generator().manual_seed(hash64(self.seed, "draw", leg, epoch, step)),
-            world=self.world,
-            note=lambda network, term, value: self.tally.add(step, network, term, value),
-        )
 
     def step(self, leg: Leg, batch: Batch, rate: float, step: int) -> None:
         """Everything that the method does with one batch."""

@@ -27,32 +27,45 @@ class Optimising(Protocol):
 class Live:
     """One network of a run (`vocabulary.Net`): what a method calls and the engine steps.
 
-    A learner is trained as DDP and the compiler wrap it, and teaches as it is. A frozen guide teaches with BatchNorm
-    folded into its convolutions, and what it says of a batch may come from a store (`memory`).
+    A learner is trained as DDP and the compiler wrap it. A frozen guide teaches with BatchNorm folded into its
+    convolutions, and what it says of a batch may come from a store (`memory`).
+    apart: it learns in this process alone, beside others that do so in theirs.
+    batch: the images of a training step in this process. What is compiled is compiled for so many; any other number
+    (validation's, say) is answered as it is.
     passes: how often it was asked as a learner, and as a teacher (of whom the store may have answered).
     """
 
-    def __init__(self, module: nn.Module, accelerator: Accelerator, *, learns: bool, lr: float, train: Optimising):
+    def __init__(
+        self,
+        module: nn.Module,
+        accelerator: Accelerator,
+        *,
+        learns: bool,
+        lr: float,
+        batch: int,
+        apart: bool = False,
+        train: Optimising,
+    ):
         self.initial: State = {k: v.clone() for k, v in module.state_dict().items()}
-        if train.sync_batchnorm and accelerator.num_processes > 1:
+        if train.sync_batchnorm and accelerator.num_processes > 1 and not apart:
             nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a lone BatchNorm
         self.bare = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.learning = False
         self.lr = lr
+        self.batch = batch
         self.train = train
         self.accelerator = accelerator
         self.memory: Memory | None = None
         self.passes = [0, 0]
         self.modules = list(self.bare.modules())
         self.set_mode(False)
-        self.answering = self.bare
-        if learns:  # prepared once and before anything is frozen: DDP wraps what requires a gradient
-            module = compiled(self.bare) if train.compile else self.bare
-            self.module = accelerator.prepare(module)
-        else:
+        if not learns:
             self.bare.requires_grad_(False)
-            folded = fold(self.bare)
-            self.module = self.answering = compiled(folded) if train.compile else folded
+        self.answering = self.bare if learns else fold(self.bare)
+        self.answering_batch = compiled(self.answering, accelerator.device) if train.compile else self.answering
+        # Prepared once: DDP wraps what requires a gradient now.
+        together = learns and not apart
+        self.module = accelerator.prepare(self.answering_batch) if together else self.answering_batch
         self.optimizer: torch.optim.SGD | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -72,8 +85,9 @@ class Live:
                 weights = {k: v.detach() for k, v in self.bare.named_parameters()}
                 z = functional_call(self.bare, weights, (x,))
             else:
+                answering = self.answering_batch if len(x) == self.batch else self.answering
                 with torch.no_grad():
-                    z = self.answering(x)
+                    z = answering(x)
         return z.float() if z.dtype == torch.bfloat16 else z
 
     def start(self, *, fresh: bool) -> None:
@@ -86,6 +100,7 @@ class Live:
             momentum=self.train.momentum,
             nesterov=self.train.nesterov,
             weight_decay=self.train.weight_decay,
+            fused=True,
         )
         self.learning = True
         self.set_mode(True)
@@ -157,5 +172,12 @@ def fold(module: nn.Module) -> nn.Module:
         return module
 
 
-def compiled(module: nn.Module) -> nn.Module:
-    return torch.compile(module)  # pyright: ignore[reportReturnType]
+def compiled(module: nn.Module, device: torch.device) -> nn.Module:
+    """For batches of one size. On a GPU as CUDA graphs: small networks are bound there by launches."""
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(module, mode=mode, dynamic=False)  # pyright: ignore[reportReturnType]
+
+
+def begin_step() -> None:
+    """What CUDA graphs returned in the step before may be overwritten from now on."""
+    torch.compiler.cudagraph_mark_step_begin()

@@ -12,20 +12,18 @@ from pipeline.core.vocabulary import Leg
 
 
 class Progress:
-    """Progress of one run. `label` says which, e.g. "orc seed 0"."""
+    """Progress of one run. `label` says which, e.g. "orc seed 0". quiet: says nothing. lines: has no bar."""
 
-    def __init__(self, label: str, *, console: Console | None = None):
-        self.label = label
+    def __init__(self, label: str, *, console: Console | None = None, quiet: bool = False, lines: bool = False):
+        self.label, self.quiet = label, quiet
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.lines = lines or quiet or not self.console.is_terminal
         self.bar: Bar | None = None
-        self.quiet = False
         self.said = ""
 
-    @classmethod
-    def silent(cls) -> "Progress":
-        progress = cls("")
-        progress.quiet = True
-        return progress
+    def apart(self) -> "Progress":
+        """Of what this process trains by itself: a quiet one gets lines, for the bar is another's."""
+        return Progress(self.label, lines=True) if self.quiet and self.label else self
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -37,7 +35,7 @@ class Progress:
     def leg(self, number: int, leg: Leg, epochs: int, n_steps: int) -> None:
         self.clock, self.done = time.perf_counter(), 0
         self.close()
-        if self.console.is_terminal and not self.quiet:
+        if not self.lines:
             self.bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),

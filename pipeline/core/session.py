@@ -133,7 +133,7 @@ class Session:
             checkpoint=checkpoint,
             checkpoint_minutes=self.runtime.checkpoint_minutes,
             store=self.logits,
-            progress=Progress(label) if self.accelerator.is_main_process else Progress.silent(),
+            progress=Progress(label, quiet=not self.accelerator.is_main_process),
         )
 
     def split(self, name: str) -> Any:
@@ -143,7 +143,7 @@ class Session:
                 name,
                 device=self.accelerator.device,
                 pad=self.recipe.pad,
-                flip=self.recipe.flip,
+                flip=self.recipe.flip if name == "train" else False,
                 workers=self.runtime.workers,
             )
         return self.views[name]

@@ -25,6 +25,7 @@ class Network:
     learns: whether some leg trains it; False for a network that only teaches.
     lr_scale: factor on train.lr for this network alone.
     sees: rows of the training split that it may learn from (ascending); None means all.
+    apart: its legs need nothing of one another: each is trained by one process, on whole batches, beside the others.
     """
 
     arch: str
@@ -34,6 +35,7 @@ class Network:
     learns: bool = True
     lr_scale: float = 1.0
     sees: np.ndarray | None = None
+    apart: bool = False
 
 
 class Net(Protocol):
@@ -169,7 +171,9 @@ class Method(Protocol):
         ...
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
-        """The run, leg by leg: each is trained to completion before the next is asked for."""
+        """The run, leg by leg: each is trained to completion before the next is asked for, but for those of networks
+        that learn apart: these are asked for at once.
+        """
         ...
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:

@@ -1,6 +1,7 @@
 """All processes of a run as one: the only place where ranks agree on anything."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,13 @@ class Processes:
         self.rank = accelerator.process_index
         self.size = accelerator.num_processes
         self.device = accelerator.device
+
+    @classmethod
+    def alone(cls, accelerator: Accelerator) -> "Processes":
+        """This process, for what it does without the others."""
+        world = cls(accelerator)
+        world.rank, world.size = 0, 1
+        return world
 
     def mean(self, value: Tensor) -> Tensor:
         value = value.detach().clone()
@@ -41,13 +49,17 @@ class Processes:
     def share(self, items: int) -> range:
         return range(self.rank, items, self.size)
 
-    def join(self, parts: list[Any]) -> list[Any]:
+    def join(self, parts: list[Any], group: Any = None) -> list[Any]:
         if self.size == 1:
             return parts
         everyone: list[list[Any]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(everyone, parts)
+        dist.all_gather_object(everyone, parts, group=group)
         total = sum(len(part) for part in everyone)
         return [everyone[k % self.size][k // self.size] for k in range(total)]
+
+    def patient(self) -> Any:
+        """A group of all ranks in which the first waits for the last as long as it takes (`join`)."""
+        return dist.new_group(backend="gloo", timeout=timedelta(days=365))
 
     def everyone(self, value: Any) -> list[Any]:
         """The value of each rank, in their order, on all of them."""

@@ -60,7 +60,7 @@ class Cooperative:
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
         members = {name: network for name, network in start.items() if "/" not in name}
         return {
-            **{name: replace(network, weights=None, learns=True) for name, network in members.items()},
+            **{name: replace(network, weights=None, learns=True, apart=True) for name, network in members.items()},
             **{BASE + name: network for name, network in members.items()},
         }
 

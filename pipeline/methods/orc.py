@@ -149,7 +149,7 @@ def draw_in_proportion(weight: Tensor, draw: torch.Generator) -> Tensor:
     weight = weight.double()
     weight = torch.where(weight.sum() > 0, weight, torch.ones_like(weight))
     share = weight.cumsum(0) / weight.sum()
-    u = torch.rand(len(weight), generator=draw, dtype=torch.float64).to(weight.device)
+    u = torch.rand(len(weight), generator=draw, dtype=torch.float64).to(weight.device, non_blocking=True)
     return torch.searchsorted(share, u, right=True).clamp_(max=len(weight) - 1)
 
 

@@ -86,6 +86,18 @@ def test_two_processes_equal_one_to_rounding_in_single_precision(tmp_path):
 
 
 @pytest.mark.slow
+def test_members_that_learn_apart_are_the_same_bits_in_two_processes(tmp_path):
+    """Each on whole batches, so even with BatchNorm; and a process that has ended waits for the other."""
+    for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
+        (tmp_path / name).mkdir()
+        late = {"LATE": "1:3"} if name == "two" else {}
+        done = run(command, tmp_path / name, "float32", "cooperative", BATCHNORM="1", **late)
+        assert done.returncode == 0, done.stderr
+    one, two = (trained(tmp_path / name, ["cooperative"])["cooperative"] for name in ("one", "two"))
+    assert gap(one, two) == 0 and one["rows"] == two["rows"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["orc", "cooperative"])
 def test_a_dead_rank_ends_the_run_and_it_is_resumed(both, tmp_path, name):
     begun = time.monotonic()

@@ -51,7 +51,7 @@ def stage():
 
     def build(learners, guides=(), size=6, seed=0):
         nets = {
-            name: Live(tiny(k), accelerator, learns=name in learners, lr=0.1, train=RECIPE)
+            name: Live(tiny(k), accelerator, learns=name in learners, lr=0.1, batch=8, train=RECIPE)
             for k, name in enumerate((*learners, *guides))
         }
         for name in learners:

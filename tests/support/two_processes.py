@@ -1,17 +1,22 @@
 """Run every method on made-up data and save what the students become: `python two_processes.py OUT DTYPE [METHOD...]`.
 
 Started by torchrun it is one rank of several; the global batch is the same either way. The networks normalise by
-groups, not by batches: BatchNorm's statistics are a shard's own by construction.
-DIE=RANK:BATCHES in the environment: that rank kills itself when it has seen so many batches.
+groups, not by batches: BatchNorm's statistics are a shard's own by construction. In the environment:
+DIE=RANK:BATCHES: that rank kills itself when it has seen so many batches.
+LATE=RANK:BATCHES: that rank then sleeps for longer than ranks that learn together would wait for it.
+BATCHNORM=1: the networks normalise by batches all the same.
 """
 
 import os
 import signal
 import sys
 import tempfile
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import nn
 
 from pipeline.models import families, names
@@ -31,7 +36,8 @@ def grouped(width: int, *, num_classes: int, in_chans: int, image_size: tuple[in
 def main(out: str, dtype: str, *wanted: str) -> None:
     families.FAMILIES["grouped"] = grouped
     for arch, width in (("tiny_plain2_32", 8), ("tiny_plain2_16", 6), ("tiny_plain2_12", 4)):
-        names.ZOO[arch] = ("grouped", (width,))
+        if "BATCHNORM" not in os.environ:
+            names.ZOO[arch] = ("grouped", (width,))
     from cases import METHODS, start_of
     from workshop import Workshop
 
@@ -39,16 +45,22 @@ def main(out: str, dtype: str, *wanted: str) -> None:
     from pipeline.core.engine import Run
     from pipeline.core.world import Processes
 
-    die_at, seen = os.environ.get("DIE", "-1:0").split(":"), 0
+    die_at, late_at = (os.environ.get(name, "-1:0").split(":") for name in ("DIE", "LATE"))
+    seen = 0
+    patience = timedelta(seconds=4 if "LATE" in os.environ else 60)
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)])
 
-    def batch(run, *arguments):
+    def advance(run, *arguments):
         nonlocal seen
         seen += 1
-        if [str(run.world.rank), str(seen)] == die_at:
+        here = [os.environ.get("RANK", "0"), str(seen)]
+        if here == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if here == late_at:
+            time.sleep(3 * patience.total_seconds())
         return plain(run, *arguments)
 
-    plain, Run.batch = Run.batch, batch
+    plain, Run.advance = Run.advance, advance
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         workshop = Workshop(Path(folder))
@@ -61,6 +73,7 @@ def main(out: str, dtype: str, *wanted: str) -> None:
                 dtype=getattr(torch, dtype),
                 checkpoint=checkpoint,
                 minutes=0.0,
+                accelerator=accelerator,
             )
             result = run.train()
             if Processes(run.accelerator).rank == 0:

@@ -42,17 +42,17 @@ def images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x.clip(0, 255).astype(np.uint8), labels.astype(np.int64)
 
 
-def views(n: int, seed: int) -> Views:
+def views(n: int, seed: int, device: str) -> Views:
     x, y = images(n, seed)
-    return Views(x, y, mean=[0.3], std=[0.2], pad=1, flip=False, num_classes=N_CLASSES, device=torch.device("cpu"))
+    return Views(x, y, mean=[0.3], std=[0.2], pad=1, flip=False, num_classes=N_CLASSES, device=torch.device(device))
 
 
 class Workshop:
     """Builds runs that share data, and the weights of a teacher and two assistants."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.train, self.validation = views(44, 0), views(24, 1)
+    def __init__(self, folder: Path, device: str = "cpu"):
+        self.folder, self.device = folder, device
+        self.train, self.validation = views(44, 0, device), views(24, 1, device)
         for k, name in enumerate(("teacher", "ta1", "ta2")):
             arch = {"teacher": "tiny_plain2_32", "ta1": "tiny_plain2_16", "ta2": "tiny_plain2_12"}[name]
             module = initial(Network(arch), seed=100 + k, num_classes=N_CLASSES, in_chans=1, image_size=(8, 8))
@@ -93,7 +93,7 @@ class Workshop:
             self.validation,
             SimpleNamespace(**RECIPE | recipe),
             seed=seed,
-            accelerator=accelerator or Accelerator(cpu=True),
+            accelerator=accelerator or Accelerator(cpu=self.device == "cpu"),
             checkpoint=checkpoint,
             checkpoint_minutes=minutes,
             dtype=dtype or torch.float32,

@@ -1,0 +1,39 @@
+"""How runs end: alike, or by a kill at a chosen update."""
+
+from workshop import same
+
+from pipeline.core.engine import Run
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL at a chosen update: nothing after it runs, and no handler is asked."""
+
+
+def ends_alike(one, other):
+    assert one.networks.keys() == other.networks.keys()
+    for name in one.networks:
+        assert same(one.networks[name].last, other.networks[name].last), name
+        assert same(one.networks[name].best, other.networks[name].best), name
+        assert one.networks[name].validation == other.networks[name].validation
+    assert one.rows == other.rows
+    assert (one.steps, one.images) == (other.steps, other.images)
+
+
+def killed_at(run: Run, update: int) -> bool:
+    """Run until just after that update; whether it got so far."""
+    done = 0
+    original = run.update
+
+    def dying(*arguments):
+        nonlocal done
+        original(*arguments)
+        done += 1
+        if done == update:
+            raise Killed
+
+    run.update = dying
+    try:
+        run.train()
+    except Killed:
+        return True
+    return False
