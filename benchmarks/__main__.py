@@ -32,11 +32,13 @@ def main(
 
     torch.set_num_threads(threads)
     keep_memory()
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise typer.BadParameter(f"there is no device {device!r} here")
     unknown = [name for name in cases or [] if name not in CASES]
     if unknown:
         raise typer.BadParameter(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
     try:
-        peers = [Peer(folder) for folder in peer or []]
+        peers = [Peer(folder, device) for folder in peer or []]
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
     about = {
@@ -51,7 +53,7 @@ def main(
     lines = []
     for name in cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=device, peers=peers)
+            bench = Bench(Path(folder), repeats=repeats, compile=compile, device=torch.device(device), peers=peers)
             for line in CASES[name](bench):
                 print(f"{line.work}: {line.value:.3f} of {line.over} (goal {line.goal})", flush=True)
                 lines.append(line)

@@ -46,9 +46,9 @@ def guide(arch: str, folder: Path) -> Network:
     return Network(arch, weights=file, learns=False)
 
 
-def views(images: np.ndarray, labels: np.ndarray, device: str) -> Views:
+def views(images: np.ndarray, labels: np.ndarray, device: torch.device) -> Views:
     moments = {"mean": [0.507, 0.487, 0.441], "std": [0.268, 0.257, 0.276]}
-    return Views(images, labels, pad=4, flip=True, num_classes=CLASSES, device=torch.device(device), **moments)
+    return Views(images, labels, pad=4, flip=True, num_classes=CLASSES, device=device, **moments)
 
 
 class Ours:
@@ -80,7 +80,7 @@ class Ours:
         self.run.guides.open(self.run.nets, 0, self.leg, 2, self.data)
         self.steps = len(self.data.rows) // BATCH
         self.at = 0
-        self.order = self.run.order(0, 1, self.data.rows)
+        self.order = self.run.batches.order(0, 1, self.data.rows)
 
     def __call__(self) -> None:
         self.run.advance(0, self.leg, self.data, self.order, 1, self.at % self.steps, 1.0)

@@ -25,7 +25,8 @@ MARKS = {"RepDistiller": ("helper/loops.py", "distiller_zoo"), "DGKD": ("model_f
 class Peer:
     """A checkout, known by the files that only it has."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, device: str):
+        self.device = device
         known = (name for name, marks in MARKS.items() if all((folder / mark).exists() for mark in marks))
         self.name = next(known, None)
         if self.name is None:
@@ -39,6 +40,7 @@ class Peer:
         loops, losses = module("helper.loops"), module("distiller_zoo")
         made = module("models").model_dict
         networks = nn.ModuleList([made[student](num_classes=100), made[teacher](num_classes=100)])
+        networks.to(self.device)
         criteria = nn.ModuleList([nn.CrossEntropyLoss(), losses.DistillKL(4.0), losses.DistillKL(4.0)])
         options = SimpleNamespace(distill="kd", gamma=0.1, alpha=0.9, beta=0.0, print_freq=100)
         optimizer, index = sgd(networks[0]), torch.zeros(())
@@ -54,9 +56,9 @@ class Peer:
         if self.name != "DGKD":
             return None
         published, make = module("train"), module("model_factory").create_cnn_model
-        nets = [make(arch, "cifar100", use_cuda=False) for arch in (student, *guides)]
+        nets = [make(arch, "cifar100", use_cuda=False).to(self.device) for arch in (student, *guides)]
         vars(published).update(ta_list=nets[2:], args=SimpleNamespace(drop_num=0))  # globals that its loop reads
-        settings = {"device": "cpu", "name": "", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+        settings = {"device": self.device, "name": "", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
         settings |= {"lambda_student": 0.9, "T_student": 4, "epochs": 1, "drop_num": 0, "is_plane": True}
         manager = published.TrainManager(nets[0], nets[1], nets[2:], [], [], settings)
         manager.validate = lambda step: -1  # there is nothing to test on, and nothing to save
