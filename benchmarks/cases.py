@@ -196,7 +196,7 @@ def bare_orc(bench: Bench, archs: list[str]) -> Work:
 
 
 def bare_step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
-    optimizer = field.sgd(net.train(), fused=True)
+    optimizer = field.sgd(net.train())
 
     def step() -> None:
         optimizer.zero_grad()

@@ -68,8 +68,8 @@ def as_written(network: nn.Module) -> nn.Module:
     return network
 
 
-def sgd(network: nn.Module, *, fused: bool | None = None) -> torch.optim.SGD:
-    return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, fused=fused)
+def sgd(network: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 
 
 def softened(z_s: Tensor, z_t: Tensor, tau: float = 4.0) -> Tensor:

@@ -71,7 +71,11 @@ def train_apart(run: "Run", legs: list[Numbered]) -> None:
         part = part_of(run, number, leg)
         part.train()
         mine.append(part.at.state())
-    parts = run.world.join(mine, meeting)
+    try:
+        parts = run.world.join(mine, meeting)
+    except RuntimeError:  # another process has gone: asked to, as this one was, or by its own error
+        run.interruption.obey(run.checkpoint is not None)
+        raise
     for (_, leg, _), part in zip(legs, parts):
         at.rows += part["rows"]
         at.steps, at.images = at.steps + part["steps"], at.images + part["images"]

@@ -100,7 +100,7 @@ class Live:
             momentum=self.train.momentum,
             nesterov=self.train.nesterov,
             weight_decay=self.train.weight_decay,
-            fused=True,
+            fused=self.accelerator.device.type == "cuda",
         )
         self.learning = True
         self.set_mode(True)

@@ -95,8 +95,9 @@ class Session:
         checkpoint = Checkpoint(self.store / self.label / self.key(seed, networks))
         label = f"{self.label} seed {seed}"
         world = Processes(self.accelerator)
+        meeting = world.patient()  # rank 0 may have to wait for another run of this key
         with checkpoint.held() if world.rank == 0 else nullcontext():
-            (finished,) = world.agree([checkpoint.finished.exists()])
+            (finished,) = world.agree([checkpoint.finished.exists()], meeting)
             if finished:
                 if world.rank == 0:
                     print(f"{label}: already trained, taken from the checkpoint store")
