@@ -42,6 +42,7 @@ def main(
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
     about = {
+        "device": device,
         "threads": threads,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "machine": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),

@@ -107,7 +107,11 @@ def kd(bench: Bench) -> Iterator[Line]:
     if bench.device.type == "cuda":
         goals = dict.fromkeys(goals, "-") | {"compiled": "<= 0.10"}
     peer = next(filter(None, (p.kd("resnet20", "resnet56", bench.data()) for p in bench.peers)), None)
-    seconds = bench.time(works | ({"peer": peer} if peer else {}))
+    student = bench.ours("cifar_resnet20")
+    alone = bare_step(torch.compile(student, dynamic=False) if bench.compile else student, *bench.resident())
+    seconds = bench.time(works | {"alone": alone} | ({"peer": peer} if peer else {}))
+    how = "compiled" if bench.compile else "eager"
+    yield Line(f"resnet20's {how} step alone, no engine", "the field's loop", seconds["alone"] / seconds["field"], "-")
     for name in list(works)[1:]:
         work = f"KD step resnet56 -> resnet20, {name}"
         yield Line(work, "the field's loop", seconds[name] / seconds["field"], goals[name])

@@ -18,12 +18,17 @@ unchanged (`--peer`). Nothing here is asserted by a test.
 | work | over | ratio | goal | reached |
 |---|---|---:|---:|---|
 """
+FOOT = """
+A line without a goal is there to compare with: where a step without any engine takes as long, only quicker kernels
+would help. `python -m benchmarks --device cuda --compile` measures a GPU; the project has no table of one yet.
+"""
 
 
 def markdown(lines: list[Line], about: dict[str, Any]) -> str:
-    return HEAD.format(**about) + "".join(
+    table = "".join(
         f"| {line.work} | {line.over} | {line.value:.3f} | {line.goal} | {verdict(line)} |\n" for line in lines
     )
+    return HEAD.format(**about) + table + (FOOT if about["device"] == "cpu" else "")
 
 
 def verdict(line: Line) -> str:
