@@ -1,5 +1,6 @@
 """How a stage meets the command line: a typer function whose user sees one line, never a traceback, for a mistake."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ def command(main: Callable[..., Any]) -> None:
     try:
         app()
     except UserError as mistake:
+        rank = os.environ.get("RANK", "0")
+        where = "" if rank == "0" else f" (process {rank})"
         for line in str(mistake).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {line}{where}", file=sys.stderr)
         sys.exit(mistake.exit_code)

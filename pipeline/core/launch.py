@@ -1,16 +1,18 @@
 """How a stage begins to compute: threads before torch is imported, processes, determinism, the device."""
 
 import ctypes
+import logging
 import os
 import platform
 import shutil
-import subprocess
+import signal
 import sys
 from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.errors import ParamsError
+from pipeline.core.interrupt import Interrupted
+from pipeline.errors import ParamsError, UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,10 +46,32 @@ def begin(runtime: Any, stage: str, *arguments: str) -> None:
     started = GUARD in os.environ or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ
     if runtime.num_processes == 1 or started:
         return
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={runtime.num_processes}", "-m", stage, *arguments]
-    environment = {**os.environ, GUARD: str(runtime.num_processes)}
-    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    sys.exit(share(runtime.num_processes, stage, *arguments))
+
+
+def share(processes: int, stage: str, *arguments: str) -> int:
+    """Run a stage as so many processes under torchrun; its exit status. The process in which something goes wrong says
+    what: torchrun's own account of it would bury that. Raises UserError if one was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    os.environ[GUARD] = str(processes)
+    logging.disable()  # in this process, which does nothing else
+    try:
+        run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", stage, *arguments]))
+    except SignalException:
+        return Interrupted.exit_code
+    except ChildFailedError as failed:
+        rank, failure = failed.get_first_failure()
+        if failure.exitcode < 0:
+            raise UserError(
+                f"process {rank} of {processes} was killed by {signal.Signals(-failure.exitcode).name}: run the same "
+                f"command again to go on from the checkpoint"
+            ) from None
+        return failure.exitcode
+    return 0
 
 
 def accelerate(threads: int, numerics: Numerics) -> "Accelerator":

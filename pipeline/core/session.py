@@ -16,6 +16,7 @@ from pipeline.core.progress import Progress
 from pipeline.core.vocabulary import Method, Network
 from pipeline.core.world import Processes
 from pipeline.data.prepared import Prepared
+from pipeline.errors import UserError
 
 ALWAYS = ("pipeline/core", "pipeline/data", "pipeline/models")
 
@@ -104,7 +105,12 @@ class Session:
                     checkpoint.folder.touch()
                 return checkpoint.finished
             run = self.run(method, networks, seed, checkpoint, label)
-            result = run.train()
+            try:
+                result = run.train()
+            except RuntimeError as error:
+                if world.is_lost(error):
+                    raise UserError(f"{label}: another process of this run has ended, and so must this one") from None
+                raise
             if world.rank == 0:
                 checkpoint.finish(
                     lambda folder: write_run(

@@ -77,6 +77,10 @@ class Processes:
         dist.all_reduce(asks)
         return bool(asks > 0)
 
+    def is_lost(self, error: RuntimeError) -> bool:
+        """Whether it says that another process has gone."""
+        return self.size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
     def spread(self, tensors: list[Tensor]) -> None:
         """Rank 0's tensors into those of the other ranks."""
         if self.size > 1:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from project import ENVIRONMENT, ran
@@ -93,6 +94,51 @@ def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
     os.rename(store, store.with_name(f"kept-{how}"))
     project.stage("distill", "orc")
     assert outs() == killed
+    project.reset()
+
+
+def test_two_processes_say_one_line_for_a_mistake(project):
+    project.set("runtime.num_processes", 2)
+    prepared = project.folder / "data/prepared"
+    prepared.rename(prepared.with_name("hidden"))
+    done = project.stage("distill", "kd", ok=False)
+    prepared.with_name("hidden").rename(prepared)
+    assert done.returncode == 1
+    assert set(done.stderr.splitlines()) == {
+        f"error: data/prepared/meta.json is missing: run `python -m stages.prepare` (or dvc repro){where}"
+        for where in ("", " (process 1)")
+    }
+    project.reset()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_two_processes_that_are_stopped_say_so_and_go_on(project, how):
+    """SIGTERM to the stage; SIGKILL to one of its processes."""
+    project.set("runtime.num_processes", 2)
+    project.set("train.epochs", 40 + how)  # a run that the store has not seen
+    for stage in (("check",), ("pretrain",), ("cast", "group")):
+        project.stage(*stage)
+    command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
+    environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    if how == signal.SIGTERM:
+        process.send_signal(how)
+    else:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), how)
+    _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+    if how == signal.SIGTERM:
+        assert process.returncode == 130 and "error: stopped by SIGTERM: run the same command again" in said
+    else:
+        assert process.returncode == 1 and "of 2 was killed by SIGKILL: run the same command again" in said
+    resumed = project.stage("distill", "orc").stdout
+    assert "going on from the checkpoint" in resumed and "epoch 1/" not in resumed
     project.reset()
 
 
