@@ -32,8 +32,11 @@ class OneLeg:
 
 
 def is_apart(run: "Run", leg: Leg) -> bool:
-    """Whether a leg is one process's."""
-    return run.world.size > 1 and all(run.networks[name].apart for name in leg.learners)
+    """Whether a leg is one process's. Raises ValueError if only some of its learners learn apart."""
+    apart = {run.networks[name].apart for name in leg.learners}
+    if len(apart) > 1:
+        raise ValueError(f"{', '.join(leg.learners)} learn in one leg, but only some of them apart")
+    return apart == {True} and run.world.size > 1
 
 
 def in_turn(run: "Run") -> Iterator[list[Numbered]]:
@@ -69,8 +72,11 @@ def train_apart(run: "Run", legs: list[Numbered]) -> None:
     for k in run.world.share(len(legs)):
         number, leg, _ = legs[k]
         part = part_of(run, number, leg)
+        run.interruption.obey(run.checkpoint is not None)
         part.train()
         mine.append(part.at.state())
+        run.interruption.asked = run.interruption.asked or part.interruption.asked
+        run.interruption.obey(run.checkpoint is not None)
     try:
         parts = run.world.join(mine, meeting)
     except RuntimeError:  # another process has gone: asked to, as this one was, or by its own error

@@ -35,7 +35,7 @@ class Batches:
         torch.manual_seed(hash64(self.seed, "layers", *at, self.world.rank))
         index = rows.to(self.world.device, non_blocking=True)
         return Batch(
-            x=data.views(index, seed=self.seed, epoch=at[1]).to(self.dtype),
+            x=data.views(rows, seed=self.seed, epoch=at[1]).to(self.dtype),
             y=data.views.labels[index],
             index=index,
             draw=torch.Generator().manual_seed(hash64(self.seed, "draw", *at)),

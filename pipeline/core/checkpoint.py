@@ -8,8 +8,8 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -53,13 +53,18 @@ class Checkpoint:
         return Checkpoint(self.folder, self.say, f"{name}-")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder: a second run of the same key waits until the first has ended."""
+    def held(self, *, wait: bool) -> Iterator[None]:
+        """Hold the folder: a second run of the same key waits until the first has ended, or raises UserError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.parent / f"{self.folder.name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise UserError(
+                    f"another run of {self.folder.parent.name} with the same key is under way: when it has ended, run "
+                    f"the same command again"
+                ) from None
             self.say(f"another run of {self.folder.parent.name} with the same key is under way: waiting for it")
             lock.acquire()
         try:
@@ -73,6 +78,7 @@ class Checkpoint:
 
     def save(self, state: dict) -> None:
         """Write a checkpoint beside the one before it: at every moment one of them is whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)  # of a part that another machine trains
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getbuffer()
@@ -117,8 +123,12 @@ class Checkpoint:
         partial.mkdir()
         write(partial)
         partial.replace(self.finished)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the checkpoints that are on this machine."""
         for file in self.folder.glob("*.ckpt"):
-            file.unlink()
+            file.unlink(missing_ok=True)
 
     @property
     def finished(self) -> Path:
@@ -128,10 +138,9 @@ class Checkpoint:
 
 def prune(root: Path, gib: float, keep: list[Path]) -> None:
     """Remove the folders of runs that were used longest ago until the store is no larger than `gib`."""
-    folders = [f for f in root.glob("*/*") if f.is_dir()]
-    size = {f: sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in folders}
-    excess = sum(size.values()) - gib * 2**30
-    for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
+    sizes = sizes_by_age(root.glob("*/*"))
+    excess = sum(sizes.values()) - gib * 2**30
+    for folder, size in sizes.items():
         if excess <= 0:
             return
         if folder in keep:
@@ -140,9 +149,26 @@ def prune(root: Path, gib: float, keep: list[Path]) -> None:
         try:
             with lock.acquire(timeout=0):
                 shutil.rmtree(folder)
-                excess -= size[folder]
+                excess -= size
         except Timeout:
             continue
+
+
+def sizes_by_age(folders: Iterable[Path]) -> dict[Path, int]:
+    """Folders and their bytes, those used longest ago first. Other runs may add and remove files meanwhile."""
+    found = []
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            if folder.is_dir():
+                found.append((folder.stat().st_mtime, folder, sum(map(size_of, folder.rglob("*")))))
+    return {folder: size for _, folder, size in sorted(found)}
+
+
+def size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def sync_folder(folder: Path) -> None:

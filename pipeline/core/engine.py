@@ -90,7 +90,7 @@ class Run:
         self.progress = progress or Progress("", quiet=True)
         order = [seed, recipe.batch_size]
         self.guides = Guides(self.networks, usable(store, dtype), self.world, order)
-        self.first = alone_at or 0
+        self.first, self.alone = alone_at or 0, alone_at is not None
         self.at = Position(leg=self.first)
         self.tally = Tally()
         if recipe.batch_size % self.world.size:
@@ -114,7 +114,7 @@ class Run:
             module.to(self.dtype),
             self.accelerator,
             learns=network.learns,
-            apart=network.apart,
+            apart=network.apart or self.alone,
             lr=self.recipe.lr * network.lr_scale,
             batch=self.recipe.batch_size // self.world.size,
             train=self.recipe,

@@ -26,6 +26,8 @@ class Guides:
     def open(self, nets: Mapping[str, Live], number: int, leg: Leg, epochs: int, data: LegData) -> None:
         """Begin a leg."""
         self.memories = []
+        for name in leg.guides:
+            nets[name].guiding = True
         if epochs == 0:
             return
         rows = hashlib.sha256(data.rows.numpy().tobytes()).hexdigest()
@@ -52,6 +54,7 @@ class Guides:
         self.memories = []
         for name in leg.guides:
             nets[name].memory = None
+            nets[name].guiding = False
 
 
 def usable(store: LogitStore | None, dtype: torch.dtype) -> LogitStore | None:

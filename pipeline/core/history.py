@@ -31,8 +31,9 @@ class Tally:
         """[steps] or [steps, width] float64 on the CPU, in a fixed order of keys."""
         stacked = {}
         for key in sorted(self.values):
-            values = [v if isinstance(v, Tensor) else torch.tensor(v) for v in self.values[key]]
-            stacked[key] = torch.stack(values).double().cpu()
+            values = self.values[key]
+            device = next((v.device for v in values if isinstance(v, Tensor)), None)  # a restored one may be on a GPU
+            stacked[key] = torch.stack([torch.as_tensor(v, device=device) for v in values]).double().cpu()
         return stacked
 
     def means(self, world: World, device: torch.device) -> dict[tuple[str, str], Tensor]:

@@ -64,8 +64,9 @@ def share(processes: int, stage: str, *arguments: str) -> int:
     except SignalException:
         return Interrupted.exit_code
     except ChildFailedError as failed:
-        rank, failure = failed.get_first_failure()
-        if failure.exitcode < 0:
+        killed = [(rank, failure) for rank, failure in failed.failures.items() if failure.exitcode < 0]
+        rank, failure = killed[0] if killed else failed.get_first_failure()
+        if killed:
             raise UserError(
                 f"process {rank} of {processes} was killed by {signal.Signals(-failure.exitcode).name}: run the same "
                 f"command again to go on from the checkpoint"

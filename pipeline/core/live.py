@@ -50,7 +50,7 @@ class Live:
         if train.sync_batchnorm and accelerator.num_processes > 1 and not apart:
             nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a lone BatchNorm
         self.bare = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.learning = False
+        self.learning = self.guiding = False
         self.lr = lr
         self.batch = batch
         self.train = train
@@ -63,9 +63,9 @@ class Live:
             self.bare.requires_grad_(False)
         self.answering = self.bare if learns else fold(self.bare)
         self.answering_batch = compiled(self.answering, accelerator.device) if train.compile else self.answering
-        # Prepared once: DDP wraps what requires a gradient now.
-        together = learns and not apart
-        self.module = accelerator.prepare(self.answering_batch) if together else self.answering_batch
+        self.module = self.answering_batch
+        if learns:  # prepared once, and as DDP where it learns with other ranks: that wraps what requires a gradient
+            self.module = accelerator.prepare_model(self.module, evaluation_mode=apart)
         self.optimizer: torch.optim.SGD | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -76,18 +76,22 @@ class Live:
 
     def teach(self, x: Tensor) -> Tensor:
         self.passes[1] += 1
-        return self.answer(x) if self.memory is None else self.memory(x, self.answer)
+        return self.answer_batch(x) if self.memory is None else self.memory(x, self.answer_batch)
 
-    def answer(self, x: Tensor) -> Tensor:
+    def answer_batch(self, x: Tensor) -> Tensor:
+        """`answer`, as it is compiled where x is a batch of the leg under way."""
+        in_step = (self.learning or self.guiding) and len(x) == self.batch
+        return self.answer(x, self.answering_batch if in_step else None)
+
+    def answer(self, x: Tensor, answering: nn.Module | None = None) -> Tensor:
         """In evaluation mode, without gradients to the weights."""
         with self.frozen(), self.accelerator.autocast():
             if x.requires_grad:
                 weights = {k: v.detach() for k, v in self.bare.named_parameters()}
                 z = functional_call(self.bare, weights, (x,))
             else:
-                answering = self.answering_batch if len(x) == self.batch else self.answering
                 with torch.no_grad():
-                    z = answering(x)
+                    z = self.answering(x) if answering is None else answering(x)
         return z.float() if z.dtype == torch.bfloat16 else z
 
     def start(self, *, fresh: bool) -> None:
@@ -174,6 +178,8 @@ def fold(module: nn.Module) -> nn.Module:
 
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:
     """For batches of one size. On a GPU as CUDA graphs: small networks are bound there by launches."""
+    # Networks that are an nn.Sequential share one piece of code, for which eight compilations is the default limit.
+    torch._dynamo.config.recompile_limit = 64
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(module, mode=mode, dynamic=False)  # pyright: ignore[reportReturnType]
 

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.checkpoint import sizes_by_age
+
 TYPES = {"fp16": np.float16, "fp32": np.float32}
 Answer = Callable[[Tensor], Tensor]
 
@@ -44,13 +46,13 @@ class Memory:
             return answer(x)
         values = self.values[self.epoch, self.rows]
         if (checksums(values) == self.sums[self.epoch, self.rows]).all():
-            return torch.from_numpy(values).to(x.device, torch.float32)
+            return torch.from_numpy(values).to(x.device, non_blocking=True).float()
         z = answer(x)
         values = z.detach().cpu().numpy().astype(self.values.dtype)
         self.values[self.epoch, self.rows] = values
         self.sums[self.epoch, self.rows] = checksums(values)
         # What fp16 keeps is what a later run will read, so this one uses the same.
-        return torch.from_numpy(values).to(x.device, torch.float32) if values.dtype == np.float16 else z
+        return torch.from_numpy(values).to(x.device).float() if values.dtype == np.float16 else z
 
     def recall(self, name: str) -> dict[str, float] | None:
         """What was kept under a name."""
@@ -127,11 +129,10 @@ class LogitStore:
     def make_room(self, size: int) -> bool:
         if size > self.limit:
             return False
-        folders = sorted((f for f in self.root.glob("*") if f.is_dir()), key=lambda f: f.stat().st_mtime)
-        sizes = {f: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
+        sizes = sizes_by_age(self.root.glob("[!.]*"))
         excess = sum(sizes.values()) + size - self.limit
-        for folder in folders:
+        for folder, its_size in sizes.items():
             if excess > 0 and folder not in self.used:
                 shutil.rmtree(folder, ignore_errors=True)  # a run that has it open keeps it until it ends
-                excess -= sizes[folder]
+                excess -= its_size
         return excess <= 0

@@ -96,9 +96,9 @@ class Session:
         checkpoint = Checkpoint(self.store / self.label / self.key(seed, networks))
         label = f"{self.label} seed {seed}"
         world = Processes(self.accelerator)
-        meeting = world.patient()  # rank 0 may have to wait for another run of this key
-        with checkpoint.held() if world.rank == 0 else nullcontext():
-            (finished,) = world.agree([checkpoint.finished.exists()], meeting)
+        # Several processes cannot wait: all but the first would take its silence for its death.
+        with checkpoint.held(wait=world.size == 1) if world.rank == 0 else nullcontext():
+            (finished,) = world.agree([checkpoint.finished.exists()])
             if finished:
                 if world.rank == 0:
                     print(f"{label}: already trained, taken from the checkpoint store")
@@ -119,6 +119,8 @@ class Session:
                 )
                 self.used.append(checkpoint.folder)
                 prune(self.store, self.runtime.checkpoint_gib, self.used)
+            else:
+                checkpoint.clear()
         return checkpoint.finished
 
     def run(
@@ -150,7 +152,7 @@ class Session:
                 name,
                 device=self.accelerator.device,
                 pad=self.recipe.pad,
-                flip=self.recipe.flip if name == "train" else False,
+                flip=self.recipe.flip,
                 workers=self.runtime.workers,
             )
         return self.views[name]

@@ -172,7 +172,7 @@ class Method(Protocol):
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
         """The run, leg by leg: each is trained to completion before the next is asked for, but for those of networks
-        that learn apart: these are asked for at once.
+        that learn apart: these, and the leg after them, may be asked for before any of them is trained.
         """
         ...
 

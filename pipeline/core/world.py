@@ -54,12 +54,14 @@ class Processes:
             return parts
         everyone: list[list[Any]] = [[] for _ in range(self.size)]
         dist.all_gather_object(everyone, parts, group=group)
+        if group is not None:
+            dist.destroy_process_group(group)
         total = sum(len(part) for part in everyone)
         return [everyone[k % self.size][k // self.size] for k in range(total)]
 
     def patient(self) -> Any:
-        """A group of all ranks in which the first waits for the last as long as it takes (`join`, `agree`)."""
-        return dist.new_group(backend="gloo", timeout=timedelta(days=365)) if self.size > 1 else None
+        """A group of all ranks in which the first waits for the last as long as it takes (`join`)."""
+        return dist.new_group(backend="gloo", timeout=timedelta(days=365))
 
     def everyone(self, value: Any) -> list[Any]:
         """The value of each rank, in their order, on all of them."""
@@ -93,8 +95,8 @@ class Processes:
         (there,) = self.agree([made is not None])
         return make() if there and self.rank > 0 else made
 
-    def agree(self, values: list[Any], group: Any = None) -> list[Any]:
+    def agree(self, values: list[Any]) -> list[Any]:
         """Rank 0's values, on every rank."""
         if self.size > 1:
-            dist.broadcast_object_list(values, group=group)
+            dist.broadcast_object_list(values)
         return values

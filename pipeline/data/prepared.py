@@ -89,12 +89,15 @@ class Prepared:
         flip: bool | None = None,
         workers: int = 0,
     ) -> "Views | Streamed":
-        """A split on the device; pad and flip None mean the data's own. workers: threads that decode a streamed set."""
+        """A split on the device; pad and flip None mean the data's own. Only the training split is flipped.
+
+        workers: threads that decode a streamed set.
+        """
         meta = self.meta
         shared: dict[str, Any] = {
             "mean": meta.mean,
             "std": meta.std,
-            "flip": meta.flip if flip is None else flip,
+            "flip": split == "train" and (meta.flip if flip is None else flip),
             "num_classes": meta.num_classes,
             "device": device,
         }

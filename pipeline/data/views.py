@@ -57,7 +57,8 @@ class Views:
         """Begin to read images that will be asked for next: nothing to do, they are here."""
 
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
-        """Augmented, normalised images [B, D, H, W] float32."""
+        """Augmented, normalised images [B, D, H, W] float32.  index: [B], on any device."""
+        index = index.to(self.device, non_blocking=True)
         draws = uniforms(seed, ("top", "left", "flip"), epoch, index)
         top, left = (draws[:2] * (2 * self.pad + 1)).to(torch.int64)
         if not self.flip:

@@ -12,7 +12,7 @@ from cases import METHODS, start_of
 from pictures import section
 from workshop import RECIPE, same
 
-from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.checkpoint import Checkpoint, sizes_by_age
 from pipeline.core.session import Session
 from pipeline.core.vocabulary import Network
 from pipeline.data.prepare import prepare
@@ -76,16 +76,33 @@ def test_a_second_run_of_the_same_key_says_that_it_waits_and_waits(tmp_path):
     second = held(tmp_path, say=said.append)
 
     def wait() -> None:
-        with second.held():
+        with second.held(wait=True):
             entered.set()
 
-    with held(tmp_path).held():
+    with held(tmp_path).held(wait=True):
         thread = threading.Thread(target=wait)
         thread.start()
         assert not entered.wait(0.5)
         assert said == ["another run of distill-kd with the same key is under way: waiting for it"]
     thread.join(timeout=30)
     assert entered.is_set()
+
+
+def test_a_second_run_that_cannot_wait_says_so(tmp_path):
+    with held(tmp_path).held(wait=True):
+        refused = pytest.raises(
+            UserError, match="another run of distill-kd with the same key is under way: when it has"
+        )
+        with refused, held(tmp_path).held(wait=False):
+            raise AssertionError("it was let in")
+
+
+def test_a_folder_that_vanished_counts_nothing(tmp_path):
+    """Other runs add and remove files while one asks how large the store is."""
+    (tmp_path / "run/key").mkdir(parents=True)
+    (tmp_path / "run/key/file").write_bytes(b"12345")
+    gone = tmp_path / "run/gone"
+    assert sizes_by_age([gone, tmp_path / "run/key"]) == {tmp_path / "run/key": 5}
 
 
 @pytest.fixture

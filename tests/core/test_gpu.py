@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch._dynamo
 from accelerate.state import AcceleratorState
 from cases import METHODS, start_of
 from endings import ends_alike, killed_at
@@ -11,15 +12,20 @@ from workshop import Workshop
 
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.engine import Run
+from pipeline.core.logits import LogitStore
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture
-def gpu(tmp_path):
+def gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch._dynamo.reset()
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield Workshop(tmp_path, "cuda")
+    torch.cuda.set_sync_debug_mode("default")
     torch.use_deterministic_algorithms(False)
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -36,7 +42,8 @@ def test_a_gpu_learns_what_a_cpu_learns(gpu, tmp_path, name):
     AcceleratorState._reset_state(reset_partial_state=True)
     shop = Workshop(tmp_path)
     here = shop.run(METHODS[name], start_of(name, shop), dtype=torch.float64).train()
-    assert gap(here, there) < 1e-8
+    # Cooperative's pools are pixels in float32, whatever the networks compute in.
+    assert gap(here, there) < (1e-4 if name == "cooperative" else 1e-8)
 
 
 @pytest.mark.parametrize("compile", [False, True])
@@ -66,8 +73,12 @@ def test_a_killed_run_ends_like_one_that_was_not(gpu, tmp_path, name):
     ends_alike(gpu.run(method, start, checkpoint=checkpoint).train(), whole)
 
 
+@pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_step_waits_for_nothing_but_the_election(gpu, name, monkeypatch):
+def test_a_step_waits_for_nothing_but_the_election(gpu, tmp_path, name, stored, monkeypatch):
+    store = LogitStore(tmp_path / "logits", kind="fp32", gib=1.0, about={}) if stored else None
+    if store:
+        gpu.run(METHODS[name], start_of(name, gpu), store=store).train()  # what fills it must wait
     waits = []
     plain = Run.advance
 
@@ -80,5 +91,5 @@ def test_a_step_waits_for_nothing_but_the_election(gpu, name, monkeypatch):
         waits.append(sum("synchroniz" in str(w.message) for w in said))
 
     monkeypatch.setattr(Run, "advance", advance)
-    gpu.run(METHODS[name], start_of(name, gpu)).train()
+    gpu.run(METHODS[name], start_of(name, gpu), store=store).train()
     assert max(waits[1:]) <= (name == "orc")  # the first step may still set something up

@@ -65,7 +65,8 @@ def test_a_network_that_cannot_be_followed_stays_as_it_is():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_compiled_networks_learn_what_eager_ones_learn(tmp_path):
+def test_compiled_networks_learn_what_eager_ones_learn(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     shop = Workshop(tmp_path)
     for name in ("kd", "orc"):
         runs = [shop.run(METHODS[name], start_of(name, shop), compile=c, epochs=1).train() for c in (False, True)]
@@ -96,18 +97,25 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
         launch.accelerate(1, numerics(compile=True))
 
 
-def test_bf16_trains_with_losses_in_float32(tmp_path):
+@pytest.mark.parametrize("name", ["kd", "cooperative"])
+def test_bf16_trains_with_losses_in_float32(tmp_path, name):
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     shop = Workshop(tmp_path)
     AcceleratorState._reset_state()
     try:
-        run = shop.run(METHODS["kd"], shop.start, accelerator=Accelerator(cpu=True, mixed_precision="bf16"))
+        start = start_of(name, shop)
+        run = shop.run(METHODS[name], start, accelerator=Accelerator(cpu=True, mixed_precision="bf16"))
+        seen = set()
         for live in run.nets.values():
+            convolution = next(m for m in live.bare.modules() if isinstance(m, nn.Conv2d))
+            convolution.register_forward_hook(lambda module, x, y: seen.add((module.training, y.dtype)))
             assert live.teach(shop.train.plain(torch.arange(4))).dtype == torch.float32
         result = run.train()
     finally:
         AcceleratorState._reset_state()
-    assert {v.dtype for v in result.networks["student"].last.values()} <= {torch.float32, torch.int64}
+    assert (True, torch.bfloat16) in seen and (True, torch.float32) not in seen
+    trained = next(iter(result.networks.values()))
+    assert {v.dtype for v in trained.last.values()} <= {torch.float32, torch.int64}
     assert all(torch.tensor(row[4]).isfinite() for row in result.rows)

@@ -45,7 +45,7 @@ COOPERATIVE = Cooperative(
 
 def members(workshop):
     """A group of three members that each lack a class, as a bundle would give them."""
-    labels = workshop.train.labels.numpy()
+    labels = workshop.train.labels.cpu().numpy()
     return {
         name: Network(
             workshop.start[base].arch,
