@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from benchmarks.field import BATCH
-from pipeline.core.engine import Run
 from pipeline.core.logits import LogitStore
+from pipeline.core.run import Run
 from pipeline.core.vocabulary import Method, Network
 from pipeline.data.views import Views
 from pipeline.models.create import create

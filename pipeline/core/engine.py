@@ -1,4 +1,4 @@
-"""The training loop: every method, one process or several, resumed at any batch.
+"""The training loop of a leg: every method, one process or several, resumed at any batch.
 
 The engine alone knows devices, processes, optimizers and checkpoints. Randomness is a function of counters: the
 order of (seed, leg, epoch), a method's draws of (seed, leg, epoch, step), initial weights of (seed, network), views
@@ -7,7 +7,6 @@ of (seed, epoch, index). So a checkpoint holds weights, momenta and counters, an
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -15,20 +14,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pipeline.core.apart import in_turn, is_apart, train_apart
 from pipeline.core.batches import Batches
 from pipeline.core.bundle import initial
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.counters import hash64
 from pipeline.core.guides import Guides, usable
-from pipeline.core.history import Row, Tally, rows_of
+from pipeline.core.history import Tally, rows_of
 from pipeline.core.interrupt import Interruption
 from pipeline.core.live import Live, Optimising, begin_step
 from pipeline.core.logits import LogitStore
-from pipeline.core.position import Position, Trained
+from pipeline.core.position import Position
 from pipeline.core.progress import Progress
 from pipeline.core.schedule import Schedule, factor
-from pipeline.core.trainset import LegData, Sheet, TrainingSet, Views
+from pipeline.core.trainset import LegData, TrainingSet, Views
 from pipeline.core.validation import validate
 from pipeline.core.vocabulary import Batch, Leg, Losses, Method, Network
 from pipeline.core.world import Processes
@@ -45,23 +43,10 @@ class Recipe(Schedule, Optimising, Protocol):
     lr: float
 
 
-@dataclass
-class Result:
-    """What a run leaves."""
+class Engine:
+    """What trains a leg of a run, and remembers where the run is.
 
-    networks: dict[str, Trained]
-    rows: list[Row]
-    seconds: float
-    steps: int
-    images: int
-    passes: dict[str, list[int]]
-    sheets: dict[str, Sheet]
-
-
-class Run:
-    """One seed of one method.
-
-    alone_at: this run is one leg of another, of this number, which this process trains without the others.
+    alone_at: the run is one leg of another, of this number, which this process trains without the others.
     """
 
     def __init__(
@@ -93,6 +78,7 @@ class Run:
         self.first, self.alone = alone_at or 0, alone_at is not None
         self.at = Position(leg=self.first)
         self.tally = Tally()
+        self.interruption = Interruption()
         if recipe.batch_size % self.world.size:
             raise ParamsError(
                 f"train.batch_size {recipe.batch_size} must be divisible by the {self.world.size} processes"
@@ -119,25 +105,6 @@ class Run:
             batch=self.recipe.batch_size // self.world.size,
             train=self.recipe,
         )
-
-    def train(self) -> Result:
-        """Train every leg, from the checkpoint if there is one."""
-        resumed = self.restore()
-        with Interruption() as interruption:
-            self.interruption = interruption
-            for legs in in_turn(self):
-                number, leg, notes = legs[0]
-                if number < self.at.leg:
-                    continue
-                if is_apart(self, leg):
-                    train_apart(self, legs)
-                    continue
-                if number >= self.at.noted:
-                    self.at.rows += [(number, 0, *note) for note in notes]
-                    self.at.noted = number + 1
-                self.run_leg(number, leg, resumed if resumed and number == resumed["leg"] else None)
-        at = self.at
-        return Result(at.trained, at.rows, at.seconds, at.steps, at.images, at.passes, self.train_set.sheets)
 
     def run_leg(self, number: int, leg: Leg, resumed: dict | None) -> None:
         """Train a leg's learners for its epochs."""

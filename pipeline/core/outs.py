@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from pipeline.core.bundle import write_network
-from pipeline.core.engine import Result, Run
 from pipeline.core.history import COLUMNS
+from pipeline.core.run import Result, Run
 from pipeline.data.prepared import Meta
 from pipeline.models.count import latency, macs, parameters
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.core import launch
 from pipeline.core.checkpoint import Checkpoint, digest_of, prune, store_root
-from pipeline.core.engine import Run
 from pipeline.core.logits import LogitStore
 from pipeline.core.outs import write_run
 from pipeline.core.progress import Progress
+from pipeline.core.run import Run
 from pipeline.core.vocabulary import Method, Network
 from pipeline.core.world import Processes
 from pipeline.data.prepared import Prepared

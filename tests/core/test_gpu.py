@@ -11,8 +11,8 @@ from endings import ends_alike, killed_at
 from workshop import Workshop
 
 from pipeline.core.checkpoint import Checkpoint
-from pipeline.core.engine import Run
 from pipeline.core.logits import LogitStore
+from pipeline.core.run import Run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

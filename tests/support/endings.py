@@ -2,7 +2,7 @@
 
 from workshop import same
 
-from pipeline.core.engine import Run
+from pipeline.core.run import Run
 
 
 class Killed(BaseException):

@@ -42,7 +42,7 @@ def main(out: str, dtype: str, *wanted: str) -> None:
     from workshop import Workshop
 
     from pipeline.core.checkpoint import Checkpoint
-    from pipeline.core.engine import Run
+    from pipeline.core.run import Run
     from pipeline.core.world import Processes
 
     die_at, late_at = (os.environ.get(name, "-1:0").split(":") for name in ("DIE", "LATE"))

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from pipeline.core.bundle import initial
-from pipeline.core.engine import Run
+from pipeline.core.run import Run
 from pipeline.core.vocabulary import Network
 from pipeline.data.views import Views
 
