@@ -7,10 +7,9 @@ import torch
 import torch._dynamo
 from accelerate.state import AcceleratorState
 from cases import METHODS, start_of
-from endings import ends_alike, killed_at
+from endings import ends_alike, killed_at, quiet_checkpoint
 from workshop import Workshop
 
-from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.logits import LogitStore
 from pipeline.core.run import Run
 
@@ -66,8 +65,7 @@ def test_graphs_learn_what_eager_networks_learn(gpu, name):
 def test_a_killed_run_ends_like_one_that_was_not(gpu, tmp_path, name):
     method, start = METHODS[name], start_of(name, gpu)
     whole = gpu.run(method, start).train()
-    checkpoint = Checkpoint(tmp_path / "run" / "key", say=lambda line: None)
-    checkpoint.folder.mkdir(parents=True)
+    checkpoint = quiet_checkpoint(tmp_path)
     kills = sum(killed_at(gpu.run(method, start, checkpoint=checkpoint, minutes=0.0), k) for k in (3, 5, 8, 13))
     assert kills
     ends_alike(gpu.run(method, start, checkpoint=checkpoint).train(), whole)

@@ -2,7 +2,7 @@
 
 import pytest
 from cases import METHODS, start_of
-from endings import ends_alike, killed_at
+from endings import ends_alike, killed_at, quiet_checkpoint
 from workshop import same
 
 from pipeline.core.checkpoint import Checkpoint
@@ -12,8 +12,7 @@ from pipeline.core.checkpoint import Checkpoint
 def test_a_run_killed_in_every_epoch_ends_like_one_that_was_not(workshop, tmp_path, name):
     method, start = METHODS[name], start_of(name, workshop)
     whole = workshop.run(method, start).train()
-    checkpoint = Checkpoint(tmp_path / "run" / "key", say=lambda line: None)
-    checkpoint.folder.mkdir(parents=True)
+    checkpoint = quiet_checkpoint(tmp_path)
     # Every restart goes on from the last epoch's end and dies some updates later.
     kills = 0
     for update in (3, 8, 13, 7, 11, 9, 14, 16, 18, 20, 22, 24, 26, 28, 30):
@@ -26,8 +25,7 @@ def test_a_run_killed_in_every_epoch_ends_like_one_that_was_not(workshop, tmp_pa
 def test_a_run_killed_at_every_batch_ends_like_one_that_was_not(workshop, tmp_path, name):
     method, start = METHODS[name], start_of(name, workshop)
     whole = workshop.run(method, start).train()
-    checkpoint = Checkpoint(tmp_path / "run" / "key", say=lambda line: None)
-    checkpoint.folder.mkdir(parents=True)
+    checkpoint = quiet_checkpoint(tmp_path)
     updates_a_step = {"dml": 3, "orc": 3}.get(name, 1)
     kills = 0
     # A checkpoint after every step: each life does one step, and dies in the next.
