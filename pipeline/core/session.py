@@ -107,19 +107,19 @@ class Session:
             run = self.run(method, networks, seed, checkpoint, label)
             try:
                 result = run.train()
+                if world.rank == 0:
+                    about = {**about, "seed": seed}
+                    checkpoint.finish(
+                        lambda folder: write_run(folder, run, result, self.data.meta, self.environment, about)
+                    )
+                    self.used.append(checkpoint.folder)
+                    prune(self.store, self.runtime.checkpoint_gib, self.used)
+                world.agree([True])  # the outs are kept: no process needs its checkpoints any more
             except RuntimeError as error:
                 if world.is_lost(error):
                     raise UserError(f"{label}: another process of this run has ended, and so must this one") from None
                 raise
-            if world.rank == 0:
-                checkpoint.finish(
-                    lambda folder: write_run(
-                        folder, run, result, self.data.meta, self.environment, {**about, "seed": seed}
-                    )
-                )
-                self.used.append(checkpoint.folder)
-                prune(self.store, self.runtime.checkpoint_gib, self.used)
-            else:
+            if world.rank > 0:
                 checkpoint.clear()
         return checkpoint.finished
 

@@ -111,6 +111,37 @@ def test_two_processes_say_one_line_for_a_mistake(project):
     project.reset()
 
 
+LATE = """
+import time
+from pipeline.core.checkpoint import Checkpoint
+from stages.command import command
+from stages.pretrain import main
+
+def late(plain):
+    def wait(self, what):
+        there = self.files()
+        time.sleep(0.5)
+        assert self.files() == there
+        plain(self, what)
+    return wait
+
+Checkpoint.save, Checkpoint.finish = late(Checkpoint.save), late(Checkpoint.finish)
+command(main)
+"""
+
+
+def test_a_process_that_ends_first_leaves_the_checkpoints_of_one_that_has_not(project):
+    project.set("train.epochs", 3)  # a run that the store has not seen
+    project.stage("check")
+    (project.folder / "late.py").write_text(LATE)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    project.run(*torchrun, "late.py")
+    (project.folder / "late.py").unlink()
+    finished = [folder.parent for folder in (project.folder / ".checkpoints/pretrain").glob("*/finished")]
+    assert finished and not any(list(folder.glob("*.ckpt")) for folder in finished)
+    project.reset()
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_two_processes_that_are_stopped_say_so_and_go_on(project, how):
     """SIGTERM to the stage; SIGKILL to one of its processes."""
