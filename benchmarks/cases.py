@@ -12,7 +12,7 @@ from benchmarks import field
 from benchmarks.ours import CLASSES, Ours, guide, network, views
 from benchmarks.peers import Peer
 from benchmarks.timing import Clock, Work, captured
-from pipeline.core.live import fold
+from pipeline.core.frozen import Frozen, fold
 from pipeline.core.logits import LogitStore
 from pipeline.core.losses import cross_entropy, distill
 from pipeline.core.vocabulary import Network
@@ -122,10 +122,12 @@ def kd(bench: Bench) -> Iterator[Line]:
 def floor(bench: Bench) -> Iterator[Line]:
     """What a KD step cannot do without: the student's forward and backward and the teacher's forward, no more."""
     x, y = bench.resident()
-    student, teacher = bench.ours("cifar_resnet20").train(), fold(bench.ours("cifar_resnet56"))
+    student, teacher = bench.ours("cifar_resnet20").train(), bench.ours("cifar_resnet56")
     networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
     if bench.compile:
-        student, teacher = (torch.compile(net, dynamic=False) for net in (student, teacher))
+        student, teacher = (torch.compile(net, dynamic=False) for net in (student, fold(teacher)))
+    else:
+        teacher = Frozen(teacher)
     weights = list(student.parameters())
 
     def bare() -> None:

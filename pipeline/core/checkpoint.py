@@ -8,13 +8,14 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
+from pipeline.core.sizes import sizes_by_age
 from pipeline.errors import UserError
 
 MAGIC = b"group-distillation checkpoint 1\n"
@@ -152,23 +153,6 @@ def prune(root: Path, gib: float, keep: list[Path]) -> None:
                 excess -= size
         except Timeout:
             continue
-
-
-def sizes_by_age(folders: Iterable[Path]) -> dict[Path, int]:
-    """Folders and their bytes, those used longest ago first. Other runs may add and remove files meanwhile."""
-    found = []
-    for folder in folders:
-        with suppress(FileNotFoundError):
-            if folder.is_dir():
-                found.append((folder.stat().st_mtime, folder, sum(map(size_of, folder.rglob("*")))))
-    return {folder: size for _, folder, size in sorted(found)}
-
-
-def size_of(file: Path) -> int:
-    try:
-        return file.stat().st_size if file.is_file() else 0
-    except FileNotFoundError:
-        return 0
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pipeline.core.frozen import Frozen, fold
 from pipeline.core.logits import Memory
 
 State = dict[str, Tensor]
@@ -61,7 +62,7 @@ class Live:
         self.set_mode(False)
         if not learns:
             self.bare.requires_grad_(False)
-        self.answering = self.bare if learns else fold(self.bare)
+        self.answering = self.bare if learns else fold(self.bare) if train.compile else Frozen(self.bare)
         self.answering_batch = compiled(self.answering, accelerator.device) if train.compile else self.answering
         self.module = self.answering_batch
         if learns:  # prepared once, and as DDP where it learns with other ranks: that wraps what requires a gradient
@@ -162,18 +163,6 @@ class Live:
                 self.set_mode(True)
         else:
             yield
-
-
-def fold(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose BatchNorms are folded into the convolutions before them, where torch.fx can
-    follow its forward; else the module itself.
-    """
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        return fuse(module.eval()).to(memory_format=torch.channels_last)
-    except Exception:  # tracing fails in as many ways as there are forwards
-        return module
 
 
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core.checkpoint import sizes_by_age
+from pipeline.core.sizes import sizes_by_age
 
 TYPES = {"fp16": np.float16, "fp32": np.float32}
 Answer = Callable[[Tensor], Tensor]

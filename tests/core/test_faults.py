@@ -12,8 +12,9 @@ from cases import METHODS, start_of
 from pictures import section
 from workshop import RECIPE, same
 
-from pipeline.core.checkpoint import Checkpoint, sizes_by_age
+from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.session import Session
+from pipeline.core.sizes import sizes_by_age
 from pipeline.core.vocabulary import Network
 from pipeline.data.prepare import prepare
 from pipeline.data.sources.open import open_source

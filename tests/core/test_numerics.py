@@ -1,6 +1,5 @@
 """Speed that changes no law: folded guides, compiled networks, precision, and what a machine refuses."""
 
-import copy
 import shutil
 from types import SimpleNamespace
 
@@ -11,56 +10,7 @@ from torch import nn
 from workshop import Workshop
 
 from pipeline.core import launch
-from pipeline.core.live import fold
 from pipeline.errors import ParamsError
-from pipeline.models.create import create
-
-ARCHS = (
-    "cifar_resnet20",
-    "cifar_wrn_16_1",
-    "cifar_vgg8",
-    "cifar_mobilenetv2",
-    "cifar_shufflenetv1",
-    "test_vit",
-    "test_resnet",
-)
-
-
-def trained_statistics(network: nn.Module) -> nn.Module:
-    """BatchNorm as after training: no statistic is 0 or 1."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-            module.weight.data.uniform_(0.5, 2)
-            module.bias.data.normal_()
-    return network
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_folded_guide_says_what_the_network_says(arch):
-    torch.manual_seed(0)
-    network = trained_statistics(create(arch, num_classes=10, in_chans=3, image_size=(32, 32))).eval().double()
-    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
-    folded = fold(copy.deepcopy(network))
-    with torch.no_grad():
-        z, expected = folded(x), network(x)
-    assert float((z - expected).abs().max() / expected.abs().max()) < 1e-9
-    assert torch.equal(network(x), expected)
-
-
-def test_folding_leaves_no_batchnorm_in_the_zoo():
-    folded = fold(create("cifar_resnet20", num_classes=10, in_chans=3, image_size=(32, 32)))
-    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
-
-
-def test_a_network_that_cannot_be_followed_stays_as_it_is():
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
-
-    network = Branching()
-    assert fold(network) is network
 
 
 @pytest.mark.slow
