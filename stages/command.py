@@ -1,5 +1,6 @@
 """How a stage meets the command line: a typer function whose user sees one line, never a traceback, for a mistake."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -17,8 +18,17 @@ def command(main: Callable[..., Any]) -> None:
     try:
         app()
     except UserError as mistake:
-        rank = os.environ.get("RANK", "0")
-        where = "" if rank == "0" else f" (process {rank})"
-        for line in str(mistake).splitlines():
-            print(f"error: {line}{where}", file=sys.stderr)
+        tell(str(mistake))
         sys.exit(mistake.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        tell(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
+        sys.exit(1)
+
+
+def tell(mistake: str) -> None:
+    rank = os.environ.get("RANK", "0")
+    where = "" if rank == "0" else f" (process {rank})"
+    for line in mistake.splitlines():
+        sys.stderr.write(f"error: {line}{where}\n")  # at once: several processes may have something to say

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from pipeline.core.sizes import sizes_by_age
+from pipeline.core.folders import discard, sizes_by_age, sweep, sync
 from pipeline.errors import UserError
 
 MAGIC = b"group-distillation checkpoint 1\n"
@@ -100,7 +101,7 @@ class Checkpoint:
                 f"whole: make room in {self.folder.parent.parent} and run the same command again"
             ) from None
         partial.replace(target)
-        sync_folder(self.folder)
+        sync(self.folder)
         for old in files[1:]:
             old.unlink()
 
@@ -118,13 +119,23 @@ class Checkpoint:
         return None
 
     def finish(self, write: Callable[[Path], None]) -> None:
-        """Keep a finished run's outs in place of its checkpoints."""
+        """Keep a finished run's outs; its checkpoints may be cleared then. Raises UserError if the disk is full."""
         partial = self.folder / "finished.tmp"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        write(partial)
+        try:
+            partial.mkdir()
+            write(partial)
+            for path in (*partial.rglob("*"), partial):
+                sync(path)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(
+                f"what {self.folder.parent.name} has learnt could not be written "
+                f"({getattr(error, 'strerror', None) or error}); its checkpoint is whole: make room in "
+                f"{self.folder.parent.parent} and run the same command again"
+            ) from None
         partial.replace(self.finished)
-        self.clear()
+        sync(self.folder)
 
     def clear(self) -> None:
         """Remove the checkpoints that are on this machine."""
@@ -139,7 +150,8 @@ class Checkpoint:
 
 def prune(root: Path, gib: float, keep: list[Path]) -> None:
     """Remove the folders of runs that were used longest ago until the store is no larger than `gib`."""
-    sizes = sizes_by_age(root.glob("*/*"))
+    sweep(root.glob("*/.*"))
+    sizes = sizes_by_age(root.glob("*/[!.]*"))
     excess = sum(sizes.values()) - gib * 2**30
     for folder, size in sizes.items():
         if excess <= 0:
@@ -149,17 +161,7 @@ def prune(root: Path, gib: float, keep: list[Path]) -> None:
         lock = FileLock(folder.parent / f"{folder.name}.lock")
         try:
             with lock.acquire(timeout=0):
-                shutil.rmtree(folder)
+                discard(folder)
                 excess -= size
         except Timeout:
             continue
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder outlast a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

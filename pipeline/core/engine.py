@@ -20,7 +20,7 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.counters import hash64
 from pipeline.core.guides import Guides, usable
 from pipeline.core.history import Tally, rows_of
-from pipeline.core.interrupt import Interruption
+from pipeline.core.interrupt import Asking, Interruption
 from pipeline.core.live import Live, Optimising, begin_step
 from pipeline.core.logits import LogitStore
 from pipeline.core.position import Position
@@ -31,8 +31,6 @@ from pipeline.core.validation import validate
 from pipeline.core.vocabulary import Batch, Leg, Losses, Method, Network
 from pipeline.core.world import Processes
 from pipeline.errors import DataError, ParamsError, UserError
-
-ASK_EVERY = 16  # steps between two questions of several processes whether a checkpoint is due
 
 
 class Recipe(Schedule, Optimising, Protocol):
@@ -126,6 +124,7 @@ class Engine:
             self.save(leg)
         self.guides.open(self.nets, number, leg, epochs, data)
         self.progress.leg(number, leg, epochs, n_steps)
+        asking = Asking(self.world)
         saved = clock = time.perf_counter()
 
         def lap() -> None:
@@ -144,8 +143,7 @@ class Engine:
                 self.at.images += batch_size
                 self.progress.step()
                 due = self.interruption.asked is not None or time.perf_counter() - saved > self.checkpoint_seconds
-                # Several processes must agree, and asking makes them wait for each other.
-                if (self.world.size == 1 or step % ASK_EVERY == 0) and self.world.any(due):
+                if asking(due):
                     lap()
                     self.tally.check_finite(number, epoch, self.recipe.lr)
                     self.save(leg)

@@ -1,13 +1,15 @@
 """A frozen network as it answers soonest: BatchNorm folded, and on a CPU a convolution one call with what follows it.
 
 oneDNN adds the shortcut and applies the ReLU while a convolution's sums are at hand, instead of reading them again from
-memory that no cache holds. The operations are those that torch.compile's own fusion calls. They are used only where
-they said of the first batch, bit for bit, what the folded network says of it.
+memory that no cache holds. The operations are those that torch.compile's own fusion calls. They are used for batches of
+those shapes only of which they say, bit for bit, what the folded network says. That is tried on numbers that the shape
+alone decides, so a run that is resumed uses what it used before.
 """
 
 import copy
 import operator
-from typing import TypeGuard
+from collections.abc import Iterator
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,36 +24,40 @@ class Frozen(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network = fold(network)
-        self.settled = False
+        self.folded = fold(network)
+        self.joined: nn.Module | None = None
+        self.soonest: dict[torch.Size, nn.Module] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.settled:
-            self.network, self.settled = soonest(self.network, x), True
-        return self.network(x)
+        if x.shape not in self.soonest:
+            self.soonest[x.shape] = self.find(x)
+        return self.soonest[x.shape](x)
+
+    def find(self, x: Tensor) -> nn.Module:
+        """The network with its convolutions joined to what follows them, if no bit tells it from the folded one."""
+        single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        with_onednn = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if not (single and with_onednn and isinstance(self.folded, fx.GraphModule)):
+            return self.folded
+        trial = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+        try:
+            self.joined = self.joined or joined(self.folded)
+            same = torch.equal(self.joined(trial), self.folded(trial))
+        except (RuntimeError, AttributeError):  # sums of different shapes; or a PyTorch without such operations
+            return self.folded
+        return self.joined if same else self.folded
 
 
 def fold(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose BatchNorms are folded into the convolutions before them, where torch.fx can
-    follow its forward; else the network itself.
+    follow its forward and no convolution is used twice; else the network itself.
     """
     try:
-        return fuse(network.eval()).to(memory_format=torch.channels_last)
+        folded: Any = fuse(network.eval()).to(memory_format=torch.channels_last)
     except Exception:  # tracing fails in as many ways as there are forwards
         return network
-
-
-def soonest(folded: nn.Module, x: Tensor) -> nn.Module:
-    """The network with its convolutions joined to what follows them, if that changes no bit of its answer to x."""
-    on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
-    if not on_cpu or x.dtype != torch.float32 or not isinstance(folded, fx.GraphModule):
-        return folded
-    try:
-        network = joined(folded)
-        same = torch.equal(network(x), folded(x))
-    except (RuntimeError, AttributeError):  # a sum of different shapes; or no such operation in this build of PyTorch
-        return folded
-    return network if same else folded
+    calls = [node.target for node in folded.graph.nodes if isinstance(module_of(folded, node), nn.Conv2d)]
+    return folded if len(calls) == len(set(calls)) else network
 
 
 class Convolution(nn.Module):
@@ -91,6 +97,8 @@ def joined(folded: fx.GraphModule) -> fx.GraphModule:
             inputs += [other for other in user.all_input_nodes if other is not node]
         if (user := only_user(chain[-1])) and is_relu(user, module_of(network, user)):
             chain.append(user)
+        if any(is_in_place(n, module_of(network, n)) for n in between(node, chain[-1]) if n not in chain):
+            del chain[1:], inputs[1:]  # it would see what is changed meanwhile
         convolution = Convolution(plain, relu=is_relu(chain[-1], module_of(network, chain[-1])))
         name = f"joined_{len(ours)}"
         network.add_submodule(name, convolution)
@@ -120,6 +128,19 @@ def only_user(node: fx.Node) -> fx.Node | None:
 
 def is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def between(first: fx.Node, last: fx.Node) -> Iterator[fx.Node]:
+    while (first := first.next) is not last and first.op != "root":
+        yield first
+
+
+def is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether it changes what it is given, as far as its form tells."""
+    name = getattr(node.target, "__name__", str(node.target))
+    flagged = node.kwargs.get("inplace") or any(a is True for a in node.args) or getattr(module, "inplace", False)
+    of_operator = getattr(node.target, "__module__", "") == "_operator" and name.startswith("i")
+    return bool(flagged) or of_operator or (node.op != "call_module" and name.endswith("_"))
 
 
 def is_sum(node: fx.Node) -> bool:

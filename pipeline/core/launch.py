@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GUARD = "GROUP_DISTILLATION_PROCESSES"  # set in the processes that a stage starts, so that they start no more
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 class Numerics(Protocol):
@@ -43,10 +44,18 @@ def begin(runtime: Any, stage: str, *arguments: str) -> None:
     A stage that `accelerate launch` or `torchrun` has started already is one of several and goes on.
     """
     settle_threads(runtime.threads)
+    if GUARD in os.environ:
+        end_with_parent()
     started = GUARD in os.environ or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ
     if runtime.num_processes == 1 or started:
         return
     sys.exit(share(runtime.num_processes, stage, *arguments))
+
+
+def end_with_parent() -> None:
+    """Be told by SIGTERM when the stage that started this process is killed, where the system can (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def share(processes: int, stage: str, *arguments: str) -> int:
@@ -64,14 +73,15 @@ def share(processes: int, stage: str, *arguments: str) -> int:
     except SignalException:
         return Interrupted.exit_code
     except ChildFailedError as failed:
-        killed = [(rank, failure) for rank, failure in failed.failures.items() if failure.exitcode < 0]
-        rank, failure = killed[0] if killed else failed.get_first_failure()
-        if killed:
+        # torchrun ends the others by SIGTERM: that tells least.
+        codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
+        rank = min(codes, key=lambda rank: (codes[rank] == -signal.SIGTERM, codes[rank] > 0, rank))
+        if codes[rank] < 0:
             raise UserError(
-                f"process {rank} of {processes} was killed by {signal.Signals(-failure.exitcode).name}: run the same "
+                f"process {rank} of {processes} was killed by {signal.Signals(-codes[rank]).name}: run the same "
                 f"command again to go on from the checkpoint"
             ) from None
-        return failure.exitcode
+        return codes[rank]
     return 0
 
 

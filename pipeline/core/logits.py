@@ -12,6 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core.sizes import sizes_by_age
+from pipeline.core.folders import discard, sizes_by_age, sweep
 
 TYPES = {"fp16": np.float16, "fp32": np.float32}
 Answer = Callable[[Tensor], Tensor]
@@ -56,13 +57,16 @@ class Memory:
 
     def recall(self, name: str) -> dict[str, float] | None:
         """What was kept under a name."""
-        file = self.folder / f"{name}.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        try:
+            return json.loads((self.folder / f"{name}.json").read_text())
+        except (OSError, ValueError):  # not there, or torn by a power cut
+            return None
 
     def keep(self, name: str, values: dict[str, float]) -> None:
         partial = self.folder / f"{name}.{os.getpid()}.tmp"
-        partial.write_text(json.dumps(values))
-        partial.replace(self.folder / f"{name}.json")
+        with suppress(OSError):  # another run may have made room for its own
+            partial.write_text(json.dumps(values))
+            partial.replace(self.folder / f"{name}.json")
 
 
 def reserve(handle: int, size: int) -> None:
@@ -92,24 +96,33 @@ class LogitStore:
         """
         key = {"about": self.about, "decides": decides, "shape": shape, "kind": self.kind}
         folder = self.root / hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
-        if not folder.exists():
-            size = int(np.prod(shape)) * np.dtype(TYPES[self.kind]).itemsize + shape[0] * shape[1] * 4
-            if not self.make_room(size):
-                self.say(
-                    f"the logits of {name} are not stored: they take {size / 2**30:.1f} GiB, and "
-                    f"runtime.logit_store_gib is {self.limit / 2**30:g}"
-                )
+        for _ in range(2):
+            if not folder.is_dir() and not self.provide(name, folder, shape):
                 return None
             try:
-                self.allocate(folder, shape)
-            except OSError as error:
-                self.say(
-                    f"the logits of {name} are not stored: {error.strerror}, {size / 2**30:.1f} GiB in {self.root}"
-                )
-                return None
-        folder.touch()
-        self.used.add(folder)
-        return Memory(folder, shape, self.kind)
+                memory = Memory(folder, shape, self.kind)
+                os.utime(folder)
+            except (OSError, ValueError):  # another run makes room, or was killed when it did
+                discard(folder)
+                continue
+            self.used.add(folder)
+            return memory
+        self.say(f"the logits of {name} are not stored: other runs remove them")
+        return None
+
+    def provide(self, name: str, folder: Path, shape: tuple[int, int, int]) -> bool:
+        """A new folder of a guide, or a line that says why there is none."""
+        size = int(np.prod(shape)) * np.dtype(TYPES[self.kind]).itemsize + shape[0] * shape[1] * 4
+        if not self.make_room(size):
+            limit = f"runtime.logit_store_gib is {self.limit / 2**30:g}"
+            self.say(f"the logits of {name} are not stored: they take {size / 2**30:.1f} GiB, and {limit}")
+            return False
+        try:
+            self.allocate(folder, shape)
+        except OSError as error:
+            self.say(f"the logits of {name} are not stored: {error.strerror}, {size / 2**30:.1f} GiB in {self.root}")
+            return False
+        return True
 
     def allocate(self, folder: Path, shape: tuple[int, int, int]) -> None:
         """Empty files, whose room on the disk is taken now: a full disk must not be found out while writing."""
@@ -127,12 +140,15 @@ class LogitStore:
                 raise
 
     def make_room(self, size: int) -> bool:
-        if size > self.limit:
-            return False
+        """Remove what was used longest ago, if that makes room for so many bytes."""
+        sweep(self.root.glob(".*"))
         sizes = sizes_by_age(self.root.glob("[!.]*"))
         excess = sum(sizes.values()) + size - self.limit
-        for folder, its_size in sizes.items():
-            if excess > 0 and folder not in self.used:
-                shutil.rmtree(folder, ignore_errors=True)  # a run that has it open keeps it until it ends
+        others = {folder: its_size for folder, its_size in sizes.items() if folder not in self.used}
+        if excess > sum(others.values()):
+            return False
+        for folder, its_size in others.items():
+            if excess > 0:
+                discard(folder)  # a run that has it open keeps it until it ends
                 excess -= its_size
-        return excess <= 0
+        return True

@@ -43,6 +43,7 @@ class Run(Engine):
                     self.train_apart(legs)
                 else:
                     self.run_leg(number, leg, resumed if resumed and number == resumed["leg"] else None)
+            self.interruption.obey(self.checkpoint is not None)  # the last leg is over, but not what comes after
         at = self.at
         return Result(at.trained, at.rows, at.seconds, at.steps, at.images, at.passes, self.train_set.sheets)
 
@@ -122,11 +123,8 @@ class Run(Engine):
         )
         for name, net in part.nets.items():
             net.load(self.nets[name].weights())  # an earlier leg may have trained it
-        # A signal reaches the inner run while that trains, and this one before and after.
-        self.interruption.obey(self.checkpoint is not None)
+        part.interruption = self.interruption
         part.train()
-        self.interruption.asked = self.interruption.asked or part.interruption.asked
-        self.interruption.obey(self.checkpoint is not None)
         return part.at.state()
 
 

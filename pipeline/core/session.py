@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.core import launch
 from pipeline.core.checkpoint import Checkpoint, digest_of, prune, store_root
+from pipeline.core.folders import link_tree
 from pipeline.core.logits import LogitStore
 from pipeline.core.outs import write_run
 from pipeline.core.progress import Progress
-from pipeline.core.run import Run
+from pipeline.core.run import Result, Run
 from pipeline.core.vocabulary import Method, Network
 from pipeline.core.world import Processes
 from pipeline.data.prepared import Prepared
@@ -40,12 +43,16 @@ class Session:
         data: Path,
     ):
         self.accelerator = launch.accelerate(runtime.threads, recipe)
-        self.label, self.recipe, self.decides, self.code, self.runtime = label, recipe, decides, code, runtime
+        self.label, self.recipe, self.decides, self.runtime = label, recipe, decides, runtime
         self.data = Prepared.read(data)
         self.environment = launch.environment(self.accelerator, runtime.threads, recipe)
         self.root = Path.cwd()
         self.store = store_root(self.root)
+        # What runs is what was there when this began, though a file is edited before the last seed.
+        files = [f for place in (*ALWAYS, *code) for f in python_files(self.root / place)]
+        self.digest, self.fingerprint = digest_of(files, self.root), self.data.fingerprint
         self.used: list[Path] = []
+        self.taken: TemporaryDirectory | None = None
         self.views: dict[str, Any] = {}
         self.logits = self.logit_store()
 
@@ -54,7 +61,7 @@ class Session:
         if self.recipe.logit_store == "off":
             return None
         about = {
-            "data": self.data.fingerprint,
+            "data": self.fingerprint,
             "views": [self.recipe.pad, self.recipe.flip],
             "compile": self.recipe.compile,
             "code": digest_of([f for place in ALWAYS for f in python_files(self.root / place)], self.root),
@@ -70,7 +77,6 @@ class Session:
 
     def key(self, seed: int, networks: Mapping[str, Network]) -> str:
         """A digest of all that decides a seed's result."""
-        files = [f for place in (*ALWAYS, *self.code) for f in python_files(self.root / place)]
         starts = {
             name: [
                 network.arch,
@@ -85,43 +91,49 @@ class Session:
             "parameters": self.decides,
             "seed": seed,
             "networks": list(starts.items()),
-            "data": self.data.fingerprint,
-            "code": digest_of(files, self.root),
+            "data": self.fingerprint,
+            "code": self.digest,
             "environment": self.environment,
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     def train(self, method: Method, networks: Mapping[str, Network], seed: int, about: dict[str, Any]) -> Path:
-        """Train one seed, or find it finished. Returns the folder of its outs, in the store."""
+        """Train one seed, or find it finished. Returns a folder of its outs, which is rank 0's."""
         checkpoint = Checkpoint(self.store / self.label / self.key(seed, networks))
         label = f"{self.label} seed {seed}"
         world = Processes(self.accelerator)
-        # Several processes cannot wait: all but the first would take its silence for its death.
-        with checkpoint.held(wait=world.size == 1) if world.rank == 0 else nullcontext():
-            (finished,) = world.agree([checkpoint.finished.exists()])
-            if finished:
-                if world.rank == 0:
+        try:
+            # Several processes cannot wait: all but the first would take its silence for its death.
+            with checkpoint.held(wait=world.size == 1) if world.rank == 0 else nullcontext():
+                (finished,) = world.agree([checkpoint.finished.exists()])
+                if not finished:
+                    run = self.run(method, networks, seed, checkpoint, label)
+                    result = run.train()
+                    world.patiently(lambda: self.keep(checkpoint, run, result, {**about, "seed": seed}))
+                elif world.rank == 0:
                     print(f"{label}: already trained, taken from the checkpoint store")
-                    checkpoint.folder.touch()
-                return checkpoint.finished
-            run = self.run(method, networks, seed, checkpoint, label)
-            try:
-                result = run.train()
-                if world.rank == 0:
-                    about = {**about, "seed": seed}
-                    checkpoint.finish(
-                        lambda folder: write_run(folder, run, result, self.data.meta, self.environment, about)
-                    )
-                    self.used.append(checkpoint.folder)
-                    prune(self.store, self.runtime.checkpoint_gib, self.used)
-                world.agree([True])  # the outs are kept: no process needs its checkpoints any more
-            except RuntimeError as error:
-                if world.is_lost(error):
-                    raise UserError(f"{label}: another process of this run has ended, and so must this one") from None
-                raise
-            if world.rank > 0:
-                checkpoint.clear()
-        return checkpoint.finished
+                    os.utime(checkpoint.folder)
+                checkpoint.clear()  # no process needs them any more
+                return self.take(checkpoint) if world.rank == 0 else checkpoint.finished
+        except RuntimeError as error:
+            if world.is_lost(error):
+                raise UserError(f"{label}: another process of this run has ended, and so must this one") from None
+            raise
+
+    def keep(self, checkpoint: Checkpoint, run: Run, result: Result, about: dict[str, Any]) -> None:
+        """Keep what a run leaves in the store, and the store within its size."""
+        checkpoint.finish(lambda folder: write_run(folder, run, result, self.data.meta, self.environment, about))
+        prune(self.store, self.runtime.checkpoint_gib, [*self.used, checkpoint.folder])
+
+    def take(self, checkpoint: Checkpoint) -> Path:
+        """The outs under a name of this process, which no other that makes room in the store removes."""
+        self.used.append(checkpoint.folder)
+        if self.taken is None:
+            self.taken = TemporaryDirectory(prefix=".taken-", dir=self.store / self.label)
+        folder = Path(self.taken.name) / checkpoint.folder.name
+        if not folder.exists():
+            link_tree(checkpoint.finished, folder)
+        return folder
 
     def run(
         self,

@@ -71,13 +71,19 @@ class Processes:
             dist.all_gather_object(values, value)
         return values
 
-    def any(self, asked: bool) -> bool:
-        """Whether some rank asks."""
-        if self.size == 1:
-            return asked
-        asks = torch.tensor(float(asked), device=self.device)
-        dist.all_reduce(asks)
-        return bool(asks > 0)
+    def largest(self, *values: float) -> list[float]:
+        """The largest of each value over the ranks."""
+        largest = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if self.size > 1:
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return largest.tolist()
+
+    def patiently(self, work: Callable[[], object]) -> None:
+        """work() on rank 0; the others wait for its end, however long it takes."""
+        meeting = self.patient() if self.size > 1 else None
+        if self.rank == 0:
+            work()
+        self.join([], meeting)
 
     def is_lost(self, error: RuntimeError) -> bool:
         """Whether it says that another process has gone."""

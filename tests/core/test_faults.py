@@ -1,7 +1,10 @@
 """What goes wrong in a long run is one line that says what and where, and loses nothing."""
 
+import errno
+import os
 import resource
 import shutil
+import signal
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,15 +13,19 @@ import pytest
 import torch
 from cases import METHODS, start_of
 from pictures import section
+from safetensors.torch import load_file, save_file
 from workshop import RECIPE, same
 
-from pipeline.core.checkpoint import Checkpoint
+from pipeline.core import checkpoint as checkpoint_module
+from pipeline.core.checkpoint import Checkpoint, prune
+from pipeline.core.folders import discard, sizes_by_age, sweep
+from pipeline.core.interrupt import Interrupted
 from pipeline.core.session import Session
-from pipeline.core.sizes import sizes_by_age
 from pipeline.core.vocabulary import Network
 from pipeline.data.prepare import prepare
 from pipeline.data.sources.open import open_source
 from pipeline.errors import UserError
+from stages.command import command
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,6 +113,94 @@ def test_a_folder_that_vanished_counts_nothing(tmp_path):
     assert sizes_by_age([gone, tmp_path / "run/key"]) == {tmp_path / "run/key": 5}
 
 
+def test_what_is_removed_is_gone_at_once_or_there_as_a_whole(tmp_path, monkeypatch):
+    """A run is killed while it removes a folder; another has removed it already; the next sweeps."""
+    folder = tmp_path / "run/key"
+    (folder / "finished").mkdir(parents=True)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        discard(folder)
+    assert not folder.exists() and len(list((tmp_path / "run").iterdir())) == 1
+    discard(folder)
+    (tmp_path / "run/.taken-now").mkdir()
+    prune(tmp_path, 1.0, [])
+    assert [f.name for f in (tmp_path / "run").iterdir()] == [".taken-now"]
+    os.utime(tmp_path / "run/.taken-now", (0, 0))
+    sweep((tmp_path / "run").iterdir())
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_two_runs_that_make_room_at_once(tmp_path, monkeypatch):
+    for name in ("old", "new"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "file").write_bytes(b"1234")
+    plain = checkpoint_module.sizes_by_age
+
+    def meanwhile(folders):
+        sizes = plain(folders)
+        discard(tmp_path / "run/old")
+        return sizes
+
+    monkeypatch.setattr(checkpoint_module, "sizes_by_age", meanwhile)
+    prune(tmp_path, 4 / 2**30, [])
+    assert {f.name for f in (tmp_path / "run").iterdir() if f.is_dir()} == {"new"}
+
+
+def test_a_full_disk_at_the_end_is_said_and_the_checkpoint_is_whole(tmp_path):
+    checkpoint = held(tmp_path)
+    checkpoint.save({"n": 1})
+    for write in (
+        lambda folder: save_file({"w": torch.zeros(10_000)}, folder / "w.safetensors"),
+        lambda folder: (folder / "history.csv").write_text("x" * 10_000),
+    ):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        try:
+            with pytest.raises(UserError, match=r"what distill-kd has learnt could not be written \(.*whole"):
+                checkpoint.finish(write)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert checkpoint.load() == {"n": 1} and not checkpoint.finished.exists()
+        assert [file.suffix for file in checkpoint.folder.iterdir()] == [".ckpt"]
+
+
+def test_a_full_disk_is_one_line_wherever_it_is_met(monkeypatch, capsys):
+    def main() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "models/students")
+
+    monkeypatch.setattr("sys.argv", ["stage"])
+    with pytest.raises(SystemExit) as ended:
+        command(main)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: No space left on device: models/students\n"
+
+
+@pytest.mark.parametrize("name", ["scratch", "cooperative"])
+def test_a_signal_after_the_last_step_stops_the_run_too(workshop, tmp_path, name):
+    """Else the next seed would begin."""
+    checkpoint = held(tmp_path)
+    run = workshop.run(METHODS[name], start_of(name, workshop), checkpoint=checkpoint)
+    save = checkpoint.save
+
+    def last(state):
+        save(state)
+        if run.at.leg == legs:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    legs = workshop.run(METHODS[name], start_of(name, workshop)).train().rows[-1][0] + 1
+    checkpoint.save = last
+    with pytest.raises(Interrupted, match="stopped by SIGTERM: run the same command again"):
+        run.train()
+    checkpoint.save = save
+    again = workshop.run(METHODS[name], start_of(name, workshop), checkpoint=checkpoint).train()
+    whole = workshop.run(METHODS[name], start_of(name, workshop)).train()
+    assert again.rows == whole.rows
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Where a stage runs: the code, prepared digits, a teacher's weights."""
@@ -117,10 +212,10 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def key(folder: Path, *, seed=0, alpha=0.9, threads=1, arch="tiny_plain2_12") -> str:
+def session_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Session:
     recipe = SimpleNamespace(**RECIPE, precision="fp32", logit_store="off", pad=None, flip=None)
-    runtime = SimpleNamespace(threads=threads, workers=0, logit_store_gib=1, checkpoint_gib=1, checkpoint_minutes=1)
-    session = Session(
+    runtime = SimpleNamespace(threads=threads, workers=0, logit_store_gib=1, checkpoint_gib=gib, checkpoint_minutes=1)
+    return Session(
         "distill-kd",
         recipe=recipe,
         decides={"kd": {"alpha": alpha}},
@@ -128,8 +223,15 @@ def key(folder: Path, *, seed=0, alpha=0.9, threads=1, arch="tiny_plain2_12") ->
         runtime=runtime,
         data=folder / "prepared",
     )
-    networks = {"student": Network(arch), "teacher": Network("tiny_plain2_32", weights=folder / "teacher.safetensors")}
-    return session.key(seed, networks)
+
+
+def networks_of(folder: Path, arch: str = "tiny_plain2_12") -> dict[str, Network]:
+    teacher = Network("tiny_plain2_32", weights=folder / "teacher.safetensors", learns=False)
+    return {"student": Network(arch), "teacher": teacher}
+
+
+def key(folder: Path, *, seed=0, arch="tiny_plain2_12", **decides) -> str:
+    return session_of(folder, **decides).key(seed, networks_of(folder, arch))
 
 
 def test_a_checkpoint_is_found_by_all_that_decides_a_result_and_nothing_else(project):
@@ -159,6 +261,33 @@ def test_a_checkpoint_is_found_by_all_that_decides_a_result_and_nothing_else(pro
     assert len({before, *others}) == 1 + len(others)
     for same_key in ("pipeline/methods/orc.py", "pipeline/evaluation/table.py", "pipeline/params/schema.py"):
         assert edited(same_key, "# x") == before
+
+
+def test_a_seed_is_known_by_the_code_that_trains_it(project):
+    """A file is edited while an earlier seed is trained."""
+    session = session_of(project)
+    before = session.key(1, networks_of(project))
+    with (project / "pipeline/core/engine.py").open("a") as file:
+        file.write("# x")
+    assert session.key(1, networks_of(project)) == before != key(project, seed=1)
+
+
+def test_what_a_stage_took_stays_when_the_store_makes_room(project):
+    """For another run, or for its own next seed; found again in the store or not."""
+    start = {"student": Network("tiny_plain2_12")}
+    session = session_of(project, gib=1e-9)
+    first = session.train(METHODS["scratch"], start, 0, {})
+    (folder,) = (f for f in session.store.glob("distill-kd/[!.]*") if f.is_dir())
+    discard(folder)
+    session.train(METHODS["scratch"], start, 1, {})
+    again = session_of(project, gib=1e-9)
+    second = again.train(METHODS["scratch"], start, 1, {})  # found
+    again.train(METHODS["scratch"], start, 2, {})
+    session_of(project, gib=1e-9).train(METHODS["scratch"], start, 3, {})
+    for outs in (first, second):
+        assert {f.name for f in outs.iterdir()} == {"networks", "history.csv", "cost.json"}
+        assert load_file(outs / "networks/student.last.safetensors")
+    assert len([f for f in session.store.glob("distill-kd/[!.]*") if f.is_dir()]) == 1
 
 
 def test_a_checkpoint_of_another_run_is_not_in_the_way(workshop, tmp_path):

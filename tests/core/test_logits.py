@@ -10,6 +10,7 @@ from cases import METHODS, start_of
 from workshop import Workshop, same
 
 from pipeline.core import logits
+from pipeline.core.folders import discard
 from pipeline.core.logits import LogitStore
 
 GUIDED = ("kd", "takd", "dgkd", "sdgkd", "average")
@@ -141,6 +142,51 @@ def test_the_store_keeps_to_its_size_and_what_was_used_last(tmp_path):
     third = other.memory("t", {"k": 2}, shape)
     assert again and again.folder == folders[0] and third
     assert sorted(f.name for f in (tmp_path / "logits").iterdir()) == sorted([again.folder.name, third.folder.name])
+
+
+def test_a_memory_that_another_run_removed_goes_on_without_keeping(shop, tmp_path):
+    bare, _ = train(shop, "kd")
+    one = store(tmp_path)
+    run = shop.run(METHODS["kd"], start_of("kd", shop), store=one)
+    advance = run.advance
+
+    def evict(*arguments):
+        for folder in one.used:
+            discard(folder)
+        advance(*arguments)
+
+    run.advance = evict
+    assert same(run.train().networks["student"].last, bare.networks["student"].last)
+    assert not list((tmp_path / "logits").iterdir())
+
+
+@pytest.mark.parametrize("torn", ["values", "sums"])
+def test_a_memory_that_was_half_removed_is_made_anew(shop, tmp_path, torn):
+    bare, _ = train(shop, "kd", store(tmp_path))
+    (folder,) = (tmp_path / "logits").iterdir()
+    (folder / torn).unlink()
+    again, asked = train(shop, "kd", store(tmp_path))
+    assert asked and same(again.networks["student"].last, bare.networks["student"].last)
+    assert not train(shop, "kd", store(tmp_path))[1] and not said
+
+
+def test_what_a_power_cut_left_empty_is_measured_again(shop, tmp_path):
+    bare, _ = train(shop, "kd", store(tmp_path))
+    (file,) = (tmp_path / "logits").glob("*/validation.json")
+    file.write_bytes(b"")
+    again, asked = train(shop, "kd", store(tmp_path))
+    assert asked == {"teacher": 1} and again.rows == bare.rows
+
+
+def test_no_memory_is_removed_where_that_makes_too_little_room(tmp_path):
+    shape = (4, 100, 10)
+    size = 4 * 100 * 10 * 4 + 1600
+    one = store(tmp_path, gib=2.5 * size / 2**30)
+    (mine,) = [memory.folder for k in range(1) if (memory := one.memory("t", {"k": k}, shape))]
+    other = store(tmp_path, gib=2.5 * size / 2**30)
+    theirs = other.memory("t", {"k": 1}, shape)
+    assert theirs and one.memory("t", {"k": 2}, (8, 100, 10)) is None  # it would need the place of both
+    assert sorted((tmp_path / "logits").iterdir()) == sorted([mine, theirs.folder])
 
 
 def test_images_besides_the_batch_are_never_stored(tmp_path):

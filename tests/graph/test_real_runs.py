@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from project import ENVIRONMENT, ran
 
 pytestmark = pytest.mark.slow
@@ -113,24 +114,27 @@ def test_two_processes_say_one_line_for_a_mistake(project):
 
 LATE = """
 import time
+from datetime import timedelta
+from pipeline.core import launch
 from pipeline.core.checkpoint import Checkpoint
 from stages.command import command
 from stages.pretrain import main
 
-def late(plain):
+def late(plain, seconds):
     def wait(self, what):
         there = self.files()
-        time.sleep(0.5)
+        time.sleep(seconds)
         assert self.files() == there
         plain(self, what)
     return wait
 
-Checkpoint.save, Checkpoint.finish = late(Checkpoint.save), late(Checkpoint.finish)
+launch.timedelta = lambda minutes: timedelta(seconds=3)  # for how long a process waits for another
+Checkpoint.save, Checkpoint.finish = late(Checkpoint.save, 0.5), late(Checkpoint.finish, 8)
 command(main)
 """
 
 
-def test_a_process_that_ends_first_leaves_the_checkpoints_of_one_that_has_not(project):
+def test_a_process_that_ends_first_waits_and_leaves_the_checkpoints_of_one_that_has_not(project):
     project.set("train.epochs", 3)  # a run that the store has not seen
     project.stage("check")
     (project.folder / "late.py").write_text(LATE)
@@ -139,6 +143,43 @@ def test_a_process_that_ends_first_leaves_the_checkpoints_of_one_that_has_not(pr
     (project.folder / "late.py").unlink()
     finished = [folder.parent for folder in (project.folder / ".checkpoints/pretrain").glob("*/finished")]
     assert finished and not any(list(folder.glob("*.ckpt")) for folder in finished)
+    project.reset()
+
+
+def test_two_processes_that_meet_another_run_of_the_key_refuse(project):
+    project.set("runtime.num_processes", 2)
+    (key,) = (folder.parent for folder in (project.folder / ".checkpoints/distill-kd").glob("*/finished"))
+    two = project.stage("distill", "kd")  # another key: the number of processes is part of it
+    keys = [folder.parent for folder in (project.folder / ".checkpoints/distill-kd").glob("*/finished")]
+    (other,) = set(keys) - {key}
+    assert "epoch 2/2" in two.stdout
+    with FileLock(f"{other}.lock"):
+        done = project.stage("distill", "kd", ok=False)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    assert (
+        "error: another run of distill-kd with the same key is under way: when it has ended, run the same" in lines[0]
+    )
+    project.reset()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems let processes live on")
+def test_processes_end_with_the_stage_that_started_them(project):
+    project.set("runtime.num_processes", 2)
+    project.set("train.epochs", 44)  # a run that the store has not seen
+    for stage in (("check",), ("pretrain",), ("cast", "group")):
+        project.stage(*stage)
+    command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
+    environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    process.kill()
+    process.stdout.read()  # until no process has it open
+    resumed = project.stage("distill", "orc").stdout
+    assert "going on from the checkpoint" in resumed and "epoch 1/" not in resumed
     project.reset()
 
 
