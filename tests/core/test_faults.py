@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import threading
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from workshop import RECIPE, same
 
 from pipeline.core import checkpoint as checkpoint_module
+from pipeline.core import interrupt
 from pipeline.core.checkpoint import Checkpoint, prune
 from pipeline.core.folders import discard, sizes_by_age, sweep
 from pipeline.core.interrupt import Interrupted
@@ -177,6 +179,24 @@ def test_a_full_disk_is_one_line_wherever_it_is_met(monkeypatch, capsys):
         command(main)
     assert ended.value.code == 1
     assert capsys.readouterr().err == "error: No space left on device: models/students\n"
+
+
+@pytest.mark.parametrize(("pace", "between"), [(0.001, 16), (0.5, 4), (2.5, 1)])
+def test_processes_are_asked_in_time_for_a_signal_and_not_too_often(monkeypatch, pace, between):
+    """Launchers give a process seconds after SIGTERM; and asking makes all wait for the slowest."""
+    at = {"step": 0}
+    asked = []
+
+    def largest(*values):
+        asked.append(at["step"])
+        return values
+
+    monkeypatch.setattr(interrupt.time, "perf_counter", lambda: pace * at["step"])
+    asking = interrupt.Asking(SimpleNamespace(size=2, largest=largest))
+    while at["step"] < 200:
+        at["step"] += 1
+        asking(False)
+    assert asked[0] == 1 and {b - a for a, b in pairwise(asked)} == {between}
 
 
 @pytest.mark.parametrize("name", ["scratch", "cooperative"])
