@@ -10,6 +10,8 @@ import typer
 
 from pipeline.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def command(main: Callable[..., Any]) -> None:
     """Run a stage's typer function."""
@@ -20,10 +22,11 @@ def command(main: Callable[..., Any]) -> None:
     except UserError as mistake:
         tell(str(mistake))
         sys.exit(mistake.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except OSError as error:  # copying a folder says it as text only
+        full = next((code for code in FULL if error.errno == code or f"[Errno {code}]" in str(error)), None)
+        if full is None:
             raise
-        tell(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
+        tell(f"{os.strerror(full)}: make room and run the same command again")
         sys.exit(1)
 
 

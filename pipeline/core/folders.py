@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 FORGOTTEN = 30 * 24 * 3600  # seconds after which nobody will come back to a folder that a killed run was filling
 
@@ -28,9 +29,11 @@ def size_of(file: Path) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder, at once in the eyes of others: a run that is killed here leaves none that is half there."""
-    gone = folder.with_name(f".gone-{folder.name}-{os.getpid()}")
-    with suppress(FileNotFoundError):
+    """Remove a folder that may be removed, at once in the eyes of others: a run that is killed here leaves none that
+    is half there.
+    """
+    gone = folder.with_name(f".gone-{folder.name}-{uuid4().hex}")
+    with suppress(OSError):
         folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the run stops at the next step, with a checkpoint."""
 
+import os
 import signal
 import time
 from types import FrameType
@@ -18,13 +19,15 @@ class Interrupted(UserError):
 
 
 class Interruption:
-    """While held, a first signal is remembered and a second one kills at once. It may be held again meanwhile."""
+    """While held, a first signal is remembered, and one that comes more than two seconds later kills at once: whoever
+    stops all processes of a group may well reach one of them twice. It may be held again meanwhile.
+    """
 
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self):
         self.asked: signal.Signals | None = None
-        self.depth = 0
+        self.depth, self.at = 0, 0.0
 
     def __enter__(self) -> "Interruption":
         if self.depth == 0:
@@ -41,9 +44,11 @@ class Interruption:
                 signal.signal(s, handler)
 
     def remember(self, number: int, frame: FrameType | None) -> None:
-        self.asked = signal.Signals(number)
-        for s in self.signals:
-            signal.signal(s, signal.SIG_DFL)
+        if self.asked is None:
+            self.asked, self.at = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - self.at > 2:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def obey(self, saved: bool) -> None:
         """Stop now if a signal has come."""

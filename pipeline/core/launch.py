@@ -17,7 +17,7 @@ from pipeline.errors import ParamsError, UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-GUARD = "GROUP_DISTILLATION_PROCESSES"  # set in the processes that a stage starts, so that they start no more
+GUARD = "GROUP_DISTILLATION_STAGE"  # the process of the stage, in those that it starts: they start no more
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
@@ -56,6 +56,8 @@ def end_with_parent() -> None:
     """Be told by SIGTERM when the stage that started this process is killed, where the system can (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(os.environ[GUARD]):
+            sys.exit(Interrupted.exit_code)
 
 
 def share(processes: int, stage: str, *arguments: str) -> int:
@@ -66,23 +68,33 @@ def share(processes: int, stage: str, *arguments: str) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    os.environ[GUARD] = str(processes)
+    os.environ[GUARD] = str(os.getpid())
     logging.disable()  # in this process, which does nothing else
     try:
         run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", stage, *arguments]))
     except SignalException:
         return Interrupted.exit_code
     except ChildFailedError as failed:
-        # torchrun ends the others by SIGTERM: that tells least.
-        codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
-        rank = min(codes, key=lambda rank: (codes[rank] == -signal.SIGTERM, codes[rank] > 0, rank))
-        if codes[rank] < 0:
+        rank, code = told_by({rank: (f.exitcode, f.timestamp) for rank, f in failed.failures.items()})
+        if code < 0:
             raise UserError(
-                f"process {rank} of {processes} was killed by {signal.Signals(-codes[rank]).name}: run the same "
-                f"command again to go on from the checkpoint"
+                f"process {rank} of {processes} was killed by {signal.Signals(-code).name}: run the same command "
+                f"again to go on from the checkpoint"
             ) from None
-        return codes[rank]
+        return code
     return 0
+
+
+def told_by(failures: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """The rank that tells most, and its exit status: (status, time) of each. Where one is killed the others end by an
+    error, and where one ends by an error torchrun asks the others, by SIGTERM, to stop.
+    """
+
+    def asked_to(code: int) -> bool:
+        return code in (-signal.SIGTERM, Interrupted.exit_code)
+
+    rank = min(failures, key=lambda k: (asked_to(failures[k][0]), failures[k][0] > 0, failures[k][1]))
+    return rank, failures[rank][0]
 
 
 def accelerate(threads: int, numerics: Numerics) -> "Accelerator":

@@ -102,9 +102,12 @@ class LogitStore:
             try:
                 memory = Memory(folder, shape, self.kind)
                 os.utime(folder)
-            except (OSError, ValueError):  # another run makes room, or was killed when it did
+            except (FileNotFoundError, ValueError):  # another run makes room, or was killed when it did
                 discard(folder)
                 continue
+            except OSError as error:
+                self.say(f"the logits of {name} are not stored: {error.strerror}, {folder}")
+                return None
             self.used.add(folder)
             return memory
         self.say(f"the logits of {name} are not stored: other runs remove them")

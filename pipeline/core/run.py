@@ -83,10 +83,9 @@ class Run(Engine):
         """
         if any(leg.extra is not None for _, leg, _ in legs):
             self.save(None)  # what was computed for them is not computed again
-        meeting = self.world.patient()
         mine = [self.train_alone(*legs[k][:2]) for k in self.world.share(len(legs))]
         try:
-            parts = self.world.join(mine, meeting)
+            parts = self.world.join(mine, patiently=True)
         except RuntimeError:  # another process has gone: asked to, as this one was, or by its own error
             self.interruption.obey(self.checkpoint is not None)
             raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+@cache
+def patient() -> Any:
+    """All ranks, as a group in which the first waits for the last as long as it takes."""
+    return dist.new_group(backend="gloo", timeout=timedelta(days=365))
+
+
 class Processes:
     """The ranks of an Accelerator (`vocabulary.World`). With one process every call is the identity."""
 
@@ -19,6 +26,8 @@ class Processes:
         self.rank = accelerator.process_index
         self.size = accelerator.num_processes
         self.device = accelerator.device
+        if self.size > 1:
+            patient()  # made while all are there: one that dies later ends the waiting
 
     @classmethod
     def alone(cls, accelerator: Accelerator) -> "Processes":
@@ -49,19 +58,13 @@ class Processes:
     def share(self, items: int) -> range:
         return range(self.rank, items, self.size)
 
-    def join(self, parts: list[Any], group: Any = None) -> list[Any]:
+    def join(self, parts: list[Any], *, patiently: bool = False) -> list[Any]:
         if self.size == 1:
             return parts
         everyone: list[list[Any]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(everyone, parts, group=group)
-        if group is not None:
-            dist.destroy_process_group(group)
+        dist.all_gather_object(everyone, parts, group=patient() if patiently else None)
         total = sum(len(part) for part in everyone)
         return [everyone[k % self.size][k // self.size] for k in range(total)]
-
-    def patient(self) -> Any:
-        """A group of all ranks in which the first waits for the last as long as it takes (`join`)."""
-        return dist.new_group(backend="gloo", timeout=timedelta(days=365))
 
     def everyone(self, value: Any) -> list[Any]:
         """The value of each rank, in their order, on all of them."""
@@ -80,10 +83,9 @@ class Processes:
 
     def patiently(self, work: Callable[[], object]) -> None:
         """work() on rank 0; the others wait for its end, however long it takes."""
-        meeting = self.patient() if self.size > 1 else None
         if self.rank == 0:
             work()
-        self.join([], meeting)
+        self.join([], patiently=True)
 
     def is_lost(self, error: RuntimeError) -> bool:
         """Whether it says that another process has gone."""

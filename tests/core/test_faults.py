@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from workshop import RECIPE, same
 
 from pipeline.core import checkpoint as checkpoint_module
-from pipeline.core import interrupt
+from pipeline.core import interrupt, launch
 from pipeline.core.checkpoint import Checkpoint, prune
 from pipeline.core.folders import discard, sizes_by_age, sweep
 from pipeline.core.interrupt import Interrupted
@@ -140,6 +140,7 @@ def test_two_runs_that_make_room_at_once(tmp_path, monkeypatch):
     for name in ("old", "new"):
         (tmp_path / "run" / name).mkdir(parents=True)
         (tmp_path / "run" / name / "file").write_bytes(b"1234")
+    os.utime(tmp_path / "run/old", (0, 0))
     plain = checkpoint_module.sizes_by_age
 
     def meanwhile(folders):
@@ -170,15 +171,24 @@ def test_a_full_disk_at_the_end_is_said_and_the_checkpoint_is_whole(tmp_path):
         assert [file.suffix for file in checkpoint.folder.iterdir()] == [".ckpt"]
 
 
-def test_a_full_disk_is_one_line_wherever_it_is_met(monkeypatch, capsys):
+@pytest.mark.parametrize("how", ["write", "copy"])
+def test_a_full_disk_is_one_line_wherever_it_is_met(tmp_path, monkeypatch, capsys, how):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    (tmp_path / "outs").mkdir()
+    (tmp_path / "outs/network").write_bytes(b"1")
+
     def main() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "models/students")
+        if how == "copy":
+            shutil.copytree(tmp_path / "outs", tmp_path / "models", copy_function=full)
+        full("", tmp_path / "models")
 
     monkeypatch.setattr("sys.argv", ["stage"])
     with pytest.raises(SystemExit) as ended:
         command(main)
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: No space left on device: models/students\n"
+    assert capsys.readouterr().err == "error: No space left on device: make room and run the same command again\n"
 
 
 @pytest.mark.parametrize(("pace", "between"), [(0.001, 16), (0.5, 4), (2.5, 1)])
@@ -197,6 +207,35 @@ def test_processes_are_asked_in_time_for_a_signal_and_not_too_often(monkeypatch,
         at["step"] += 1
         asking(False)
     assert asked[0] == 1 and {b - a for a, b in pairwise(asked)} == {between}
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        ({0: (1, 5), 1: (-signal.SIGKILL, 5)}, (1, -signal.SIGKILL)),
+        ({0: (-signal.SIGTERM, 4), 1: (1, 5)}, (1, 1)),
+        ({0: (Interrupted.exit_code, 4), 1: (1, 5)}, (1, 1)),
+        ({0: (2, 6), 1: (1, 5)}, (1, 1)),
+        ({0: (Interrupted.exit_code, 5), 1: (Interrupted.exit_code, 5)}, (0, Interrupted.exit_code)),
+    ],
+)
+def test_of_processes_that_end_the_one_is_told_that_ended_the_others(failures, told):
+    assert launch.told_by(failures) == told
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(monkeypatch):
+    """Slurm tells every process, and so does torchrun; whoever asks again later means it."""
+    killed = []
+    now = [10.0]
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now[0])
+    with interrupt.Interruption() as interruption:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.asked == signal.SIGTERM
+        monkeypatch.setattr(interrupt.os, "kill", lambda *how: killed.append(how))
+        now[0] += 3
+        signal.raise_signal(signal.SIGINT)
+    assert killed == [(os.getpid(), signal.SIGINT)]
 
 
 @pytest.mark.parametrize("name", ["scratch", "cooperative"])

@@ -126,8 +126,12 @@ def test_whatever_is_around_a_convolution_its_answer_is_the_same(around):
     assert torch.equal(x, images(4))
 
 
+@ON_CPU
 def test_what_answers_otherwise_is_not_used(monkeypatch):
     network = trained("cifar_resnet20")
+    usual = Frozen(network)
+    usual(images(4))
+    assert usual.soonest == {images(4).shape: usual.joined}
     plain = Convolution.forward
     monkeypatch.setattr(Convolution, "forward", lambda self, *inputs: plain(self, *inputs) + 1e-3)
     frozen, x = Frozen(network), images(4)

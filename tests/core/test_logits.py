@@ -1,5 +1,6 @@
 """The store of guides' logits changes no bit, runs no guide twice, and trusts nothing that a crash left."""
 
+import errno
 import resource
 from dataclasses import replace
 
@@ -168,6 +169,21 @@ def test_a_memory_that_was_half_removed_is_made_anew(shop, tmp_path, torn):
     again, asked = train(shop, "kd", store(tmp_path))
     assert asked and same(again.networks["student"].last, bare.networks["student"].last)
     assert not train(shop, "kd", store(tmp_path))[1] and not said
+
+
+def test_a_memory_that_cannot_be_opened_is_kept_for_those_who_can(shop, tmp_path, monkeypatch):
+    bare, _ = train(shop, "kd", store(tmp_path))
+
+    def busy(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "memmap", busy)
+        again, asked = train(shop, "kd", store(tmp_path))
+    (folder,) = (tmp_path / "logits").iterdir()
+    assert asked and same(again.networks["student"].last, bare.networks["student"].last)
+    assert said == [f"the logits of teacher are not stored: Too many open files, {folder}"]
+    assert not train(shop, "kd", store(tmp_path))[1]
 
 
 def test_what_a_power_cut_left_empty_is_measured_again(shop, tmp_path):

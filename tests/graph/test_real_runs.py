@@ -64,6 +64,14 @@ def test_a_typo_stops_everything_and_deletes_nothing(project):
     project.reset()
 
 
+def unseen(project, epochs: int) -> None:
+    """Make distill@orc a run that the store has not seen, ready to start."""
+    project.set("train.epochs", epochs)
+    project.set("teacher.epochs", 1)
+    for stage in (("check",), ("pretrain",), ("cast", "group")):
+        project.stage(*stage)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project, how):
     def outs():
@@ -71,9 +79,7 @@ def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
         files = [*students.rglob("*.safetensors"), project.folder / "results/train/orc/history.csv"]
         return {f.relative_to(project.folder).as_posix(): f.read_bytes() for f in files}
 
-    project.set("train.epochs", 12 + how)  # a run that the store has not seen
-    for stage in (("check",), ("pretrain",), ("cast", "group")):
-        project.stage(*stage)
+    unseen(project, epochs=12 + how)
     command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
     process = subprocess.Popen(
         command, cwd=project.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -165,9 +171,7 @@ def test_two_processes_that_meet_another_run_of_the_key_refuse(project):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems let processes live on")
 def test_processes_end_with_the_stage_that_started_them(project):
     project.set("runtime.num_processes", 2)
-    project.set("train.epochs", 44)  # a run that the store has not seen
-    for stage in (("check",), ("pretrain",), ("cast", "group")):
-        project.stage(*stage)
+    unseen(project, epochs=20)
     command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, text=True)
@@ -185,9 +189,7 @@ def test_processes_end_with_the_stage_that_started_them(project):
 def test_two_processes_that_are_stopped_say_so_and_go_on(project, how):
     """SIGTERM to the stage; SIGKILL to one of its processes."""
     project.set("runtime.num_processes", 2)
-    project.set("train.epochs", 40 + how)  # a run that the store has not seen
-    for stage in (("check",), ("pretrain",), ("cast", "group")):
-        project.stage(*stage)
+    unseen(project, epochs=12 + how)
     command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
