@@ -154,12 +154,12 @@ def test_a_process_that_ends_first_waits_and_leaves_the_checkpoints_of_one_that_
 
 def test_two_processes_that_meet_another_run_of_the_key_refuse(project):
     project.set("runtime.num_processes", 2)
-    (key,) = (folder.parent for folder in (project.folder / ".checkpoints/distill-kd").glob("*/finished"))
+    store = project.folder / ".checkpoints/distill-kd"
+    before = set(store.glob("*/finished"))
     two = project.stage("distill", "kd")  # another key: the number of processes is part of it
-    keys = [folder.parent for folder in (project.folder / ".checkpoints/distill-kd").glob("*/finished")]
-    (other,) = set(keys) - {key}
+    (finished,) = set(store.glob("*/finished")) - before
     assert "epoch 2/2" in two.stdout
-    with FileLock(f"{other}.lock"):
+    with FileLock(f"{finished.parent}.lock"):
         done = project.stage("distill", "kd", ok=False)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
