@@ -45,3 +45,10 @@ def killed_at(run: Run, update: int) -> bool:
 def quiet_checkpoint(folder: Path) -> Checkpoint:
     """For a run that is killed over and over."""
     return Checkpoint(folder / "run" / "key", say=lambda line: None)
+
+
+def checkpoint_in(folder: Path, say=lambda line: None) -> Checkpoint:
+    """Of a run of kd that has begun."""
+    checkpoint = Checkpoint(folder / "distill-kd" / "key", say=say)
+    checkpoint.folder.mkdir(parents=True, exist_ok=True)
+    return checkpoint
