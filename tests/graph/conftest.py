@@ -1,13 +1,32 @@
 """One small project, run once, for all tests of real runs; each leaves it as it was."""
 
+import shutil
+
 import pytest
+from filelock import FileLock
 from project import Project
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    """A project with two methods and few epochs, run once and committed."""
-    project = Project(tmp_path_factory.mktemp("project"))
+def project(tmp_path_factory, worker_id):
+    """A project with two methods and few epochs, run once and committed; each of pytest's processes has a copy."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent  # of all processes
+    first = shared / "first-run.txt"
+    with FileLock(shared / "first-run.lock"):
+        if not first.is_file():
+            first.write_text(made(shared / "first-run"))
+    project = Project.at(tmp_path_factory.mktemp("copy") / "project")
+    shutil.copytree(shared / "first-run", project.folder, symlinks=True)
+    project.first = first.read_text()
+    return project
+
+
+def made(folder) -> str:
+    """Make the project; what its first run said."""
+    folder.mkdir()
+    project = Project(folder)
 
     def change(document):
         for name in [name for name in document["methods"] if name not in ("kd", "orc")]:
@@ -17,6 +36,6 @@ def project(tmp_path_factory):
         document["cooperative"]["members"] = {"auto": 2}
 
     project.edit(change)
-    project.first = project.dvc("repro").stdout
+    said = project.dvc("repro").stdout
     project.commit()
-    return project
+    return said

@@ -43,9 +43,14 @@ class Project:
     def clone(self, folder: Path) -> "Project":
         """A fresh clone of the last commit."""
         subprocess.run(["git", "clone", "-q", str(self.folder), str(folder)], check=True)
-        copy = Project.__new__(Project)
-        copy.folder = folder
-        return copy
+        return Project.at(folder)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """One that is there, or will be."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
 
     def run(self, *command: str, ok: bool = True, **options) -> subprocess.CompletedProcess:
         """Run a command in the project; its output as text."""
