@@ -1,6 +1,6 @@
 """What is measured, and what it must reach. Every figure is a ratio of medians within one process."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import field
-from benchmarks.ours import CLASSES, Ours, guide, network, views
+from benchmarks.ours import CLASSES, Ours, as_in_a_stage, guide, network, views
 from benchmarks.peers import Peer
 from benchmarks.timing import Clock, Work, captured
 from pipeline.core.frozen import Frozen, fold
 from pipeline.core.logits import LogitStore
 from pipeline.core.losses import cross_entropy, distill
-from pipeline.core.vocabulary import Network
+from pipeline.core.vocabulary import Method, Network
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.kd import KD
 from pipeline.methods.orc import ORC
@@ -56,6 +56,7 @@ class Bench:
         draw = np.random.default_rng(0)
         images, labels = draw.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8), draw.integers(0, CLASSES, n)
         self.folder, self.compile, self.device, self.peers = folder, compile, device, peers
+        self.graphs = compile and device.type == "cuda"
         self.pictures = field.Pictures(images, labels, MEAN, STD)
         self.views = views(images, labels, device)
         self.time = Clock(device, repeats)
@@ -74,6 +75,14 @@ class Bench:
     def theirs(self, arch: str) -> nn.Module:
         return field.as_written(network(arch)).to(self.device)
 
+    def engine(self, method: Method, networks: Mapping[str, Network], store: LogitStore | None = None) -> Ours:
+        """This project's, on a GPU as compiled as it is to be measured."""
+        return Ours(method, networks, self.views, store=store, compile=self.graphs)
+
+    def goal(self, on_a_processor: str) -> str:
+        """A GPU has other goals."""
+        return on_a_processor if self.device.type == "cpu" else "-"
+
     def store(self, name: str) -> LogitStore:
         return LogitStore(self.folder / "logits" / name, kind="fp32", gib=1.0, about={})
 
@@ -87,7 +96,7 @@ def augmentation(bench: Bench) -> Iterator[Line]:
 
     seconds = bench.time({"pil": lambda: next(data), "ours": ours})
     ratio = seconds["pil"] / (seconds["ours"] / 10)
-    yield Line("images per second, augmenting 32x32", "a PIL DataLoader", ratio, ">= 20")
+    yield Line("images per second, augmenting 32x32", "a PIL DataLoader", ratio, bench.goal(">= 20"))
 
 
 def kd(bench: Bench) -> Iterator[Line]:
@@ -141,7 +150,7 @@ def floor(bench: Bench) -> Iterator[Line]:
     on_gpu, how = bench.device.type == "cuda", "compiled" if bench.compile else "eager"
     seconds = bench.time(
         {
-            "bare": captured(bare) if on_gpu else bare,
+            "bare": captured(as_in_a_stage(bare)) if on_gpu else as_in_a_stage(bare),
             "ours": Ours(KD_, networks, bench.views, compile=bench.compile),
         }
     )
@@ -156,29 +165,29 @@ def dgkd(bench: Bench) -> Iterator[Line]:
     published = field.dgkd_step(bench.theirs("cifar_resnet8"), list(map(bench.theirs, guides.values())), bench.data())
     works: dict[str, Work] = {
         "published": published,
-        "eager": Ours(DGKD_, networks, bench.views),
-        "stored": Ours(DGKD_, networks, bench.views, store=bench.store("dgkd")).filled(),
+        "first run": bench.engine(DGKD_, networks),
+        "stored": bench.engine(DGKD_, networks, bench.store("dgkd")).filled(),
     }
     archs = ("resnet26", "resnet20", "resnet14")
     peer = next(filter(None, (p.dgkd("resnet8", archs, bench.data()) for p in bench.peers)), None)
     seconds = bench.time(works | ({"peer": peer} if peer else {}))
-    for name, goal in (("eager", "<= 0.30"), ("stored", "<= 0.14")):
-        work = f"DGKD step 26, 20, 14 -> 8, {name}"
-        yield Line(work, "the published way", seconds[name] / seconds["published"], goal)
+    for name, goal in (("first run", "<= 0.30"), ("stored", "<= 0.14")):
+        work = f"DGKD step 26, 20, 14 -> 8, {'compiled, ' * bench.graphs}{name}"
+        yield Line(work, "the published way", seconds[name] / seconds["published"], bench.goal(goal))
         if peer:
-            yield Line(work, "DGKD's checkout", seconds[name] / seconds["peer"], goal)
+            yield Line(work, "DGKD's checkout", seconds[name] / seconds["peer"], bench.goal(goal))
 
 
 def orc(bench: Bench) -> Iterator[Line]:
     archs = {"student": "cifar_resnet8", "ta1": "cifar_resnet20", "ta2": "cifar_resnet14"}
     pivot = guide("cifar_resnet26", bench.folder)
     start = {"teacher": pivot, **{name: Network(arch) for name, arch in archs.items() if name != "student"}}
-    ours = Ours(ORC_, ORC_.networks(archs["student"], start), bench.views)
+    ours = bench.engine(ORC_, ORC_.networks(archs["student"], start))
     naive = field.orc_step(bench.theirs("cifar_resnet26"), list(map(bench.theirs, archs.values())), bench.data())
     seconds = bench.time({"naive": naive, "ours": ours, "bare": bare_orc(bench, list(archs.values()))})
-    yield Line("ORC step 26 / 20, 14, 8", "the naive order", seconds["ours"] / seconds["naive"], "<= 0.80")
+    yield Line("ORC step 26 / 20, 14, 8", "the naive order", seconds["ours"] / seconds["naive"], bench.goal("<= 0.80"))
     ratio = seconds["ours"] / seconds["bare"]
-    yield Line("ORC step 26 / 20, 14, 8", "its own forwards and backwards", ratio, "<= 1.05")
+    yield Line("ORC step 26 / 20, 14, 8", "its own forwards and backwards", ratio, bench.goal("<= 1.05"))
 
 
 def bare_orc(bench: Bench, archs: list[str]) -> Work:
@@ -198,7 +207,7 @@ def bare_orc(bench: Bench, archs: list[str]) -> Work:
                 net(x)
                 net.train()
 
-    return step
+    return as_in_a_stage(step)
 
 
 def bare_step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
@@ -209,25 +218,25 @@ def bare_step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
         cross_entropy(net(x), y).backward()
         optimizer.step()
 
-    return step
+    return as_in_a_stage(step)
 
 
 def host(bench: Bench) -> Iterator[Line]:
     """The engine's own share of a step from scratch: augmentation, losses, bookkeeping."""
     x, y = bench.resident()
-    ours = Ours(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")}, bench.views)
+    ours = bench.engine(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")})
     bare = bare_step(bench.ours("cifar_resnet20"), x, y)
     seconds = bench.time({"bare": bare, "ours": ours})
     share = 1 - seconds["bare"] / seconds["ours"]
-    yield Line("host time of a step, resnet20", "the whole step", max(share, 0.0), "<= 0.05")
+    yield Line("host time of a step, resnet20", "the whole step", max(share, 0.0), bench.goal("<= 0.05"))
 
 
 def sweep(bench: Bench) -> Iterator[Line]:
     """Twenty temperatures: the first fills the store, nineteen read it."""
     networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
-    alone = Ours(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")}, bench.views)
-    first = Ours(KD_, networks, bench.views)
-    stored = Ours(KD_, networks, bench.views, store=bench.store("sweep")).filled()
+    alone = bench.engine(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")})
+    first = bench.engine(KD_, networks)
+    stored = bench.engine(KD_, networks, bench.store("sweep")).filled()
     seconds = bench.time({"alone": alone, "first": first, "stored": stored})
     ratio = (seconds["first"] + 19 * seconds["stored"]) / (20 * seconds["alone"])
     yield Line("a sweep of 20 values of kd.temperature, resnet56 -> resnet20", "20 students alone", ratio, "<= 1.2")

@@ -1,6 +1,7 @@
 """This project's engine, a step at a time, as a stage would run it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,9 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from benchmarks.field import BATCH
+from benchmarks.timing import Work
 from pipeline.core.logits import LogitStore
+from pipeline.core.numerics import settle
 from pipeline.core.run import Run
 from pipeline.core.vocabulary import Method, Network
 from pipeline.data.views import Views
@@ -51,6 +54,27 @@ def views(images: np.ndarray, labels: np.ndarray, device: torch.device) -> Views
     return Views(images, labels, pad=4, flip=True, num_classes=CLASSES, device=device, **moments)
 
 
+@contextmanager
+def numerics_of_a_stage() -> Iterator[None]:
+    """Deterministic and without TF32. The field's loops have PyTorch's defaults."""
+    deterministic, filled = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    kept = filled.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    settle()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        filled.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+
+
+def as_in_a_stage(work: Work) -> Work:
+    def settled() -> None:
+        with numerics_of_a_stage():
+            work()
+
+    return settled
+
+
 class Ours:
     """One run in the middle of its first leg; each call is one step of it."""
 
@@ -83,7 +107,8 @@ class Ours:
         self.order = self.run.batches.order(0, 1, self.data.rows)
 
     def __call__(self) -> None:
-        self.run.advance(0, self.leg, self.data, self.order, 1, self.at % self.steps, 1.0)
+        with numerics_of_a_stage():
+            self.run.advance(0, self.leg, self.data, self.order, 1, self.at % self.steps, 1.0)
         self.at += 1
 
     def filled(self) -> "Ours":

@@ -23,11 +23,13 @@ def main(
     settle_threads(runtime().threads)
     import torch
 
+    from pipeline.core.numerics import settle
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
     from pipeline.evaluation.testing import Tester, predictions
 
     torch.set_num_threads(runtime().threads)
+    settle()
     tester = Tester(Prepared.read(Path("data/prepared")))
     runs = sorted(Path("models/students", method).glob("seed-*"), key=lambda run: int(run.name.split("-")[1]))
     if not runs:

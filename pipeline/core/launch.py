@@ -4,31 +4,24 @@ import ctypes
 import logging
 import os
 import platform
-import shutil
 import signal
 import sys
 from datetime import timedelta
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core.interrupt import Interrupted
-from pipeline.errors import ParamsError, UserError
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from pipeline.core.numerics import Numerics
 
 GUARD = "GROUP_DISTILLATION_STAGE"  # the process of the stage, in those that it starts: they start no more
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
-
-
-class Numerics(Protocol):
-    """The keys of params.yaml's `train` that the machine must be able to do."""
-
-    precision: str
-    compile: bool
-    sync_batchnorm: bool
 
 
 def settle_threads(threads: int) -> None:
@@ -97,7 +90,7 @@ def told_by(failures: dict[int, tuple[int, int]]) -> tuple[int, int]:
     return rank, failures[rank][0]
 
 
-def accelerate(threads: int, numerics: Numerics) -> "Accelerator":
+def accelerate(threads: int, numerics: "Numerics") -> "Accelerator":
     """The Accelerator of this process, deterministic; a rank that does not answer for ten minutes ends the run.
 
     Raises ParamsError where this machine cannot do what is asked.
@@ -105,20 +98,13 @@ def accelerate(threads: int, numerics: Numerics) -> "Accelerator":
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs
 
+    from pipeline.core.numerics import check, settle
+
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    torch.backends.cudnn.benchmark = False
+    settle(numerics.precision)
     cuda = torch.cuda.is_available()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = numerics.precision == "tf32"
-    if numerics.precision == "tf32" and not cuda:
-        raise ParamsError("train.precision: tf32 is an NVIDIA GPU's, and there is none")
-    if numerics.sync_batchnorm and not cuda:
-        raise ParamsError("train.sync_batchnorm: PyTorch has it on GPUs only, and there is none")
-    if numerics.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
-        raise ParamsError("train.compile: needs a C++ compiler, and neither g++ nor clang++ is there")
-    if numerics.precision == "bf16" and not cuda and not torch.cpu._is_avx512_bf16_supported():
-        print("warning: train.precision: bf16 is slower than fp32 on this processor, which has no units for it")
+    gpus = torch.cuda.device_count() if cuda else 0
+    check(numerics, gpus=gpus, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     keep_memory()
     return Accelerator(
         cpu=not cuda,
@@ -137,7 +123,7 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)
 
 
-def environment(accelerator: "Accelerator", threads: int, numerics: Numerics) -> dict[str, Any]:
+def environment(accelerator: "Accelerator", threads: int, numerics: "Numerics") -> dict[str, Any]:
     """What besides parameters, data and code decides the last bits of a result; recorded with its cost."""
     import torch
 

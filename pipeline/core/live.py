@@ -47,7 +47,7 @@ class Live:
         apart: bool = False,
         train: Optimising,
     ):
-        self.initial: State = {k: v.clone() for k, v in module.state_dict().items()}
+        self.initial: State = {k: v.clone() for k, v in module.state_dict().items()} if learns else {}
         if train.sync_batchnorm and accelerator.num_processes > 1 and not apart:
             nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a lone BatchNorm
         self.bare = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -112,6 +112,7 @@ class Live:
 
     def stop(self) -> None:
         """End a leg as a learner."""
+        self.bare.zero_grad(set_to_none=True)
         self.optimizer = None
         self.learning = False
         self.set_mode(False)

@@ -110,6 +110,7 @@ class Session:
                     run = self.run(method, networks, seed, checkpoint, label)
                     result = run.train()
                     world.patiently(lambda: self.keep(checkpoint, run, result, {**about, "seed": seed}))
+                    self.accelerator.free_memory()  # it would hold the networks of every seed
                 elif world.rank == 0:
                     print(f"{label}: already trained, taken from the checkpoint store")
                     os.utime(checkpoint.folder)
@@ -117,7 +118,10 @@ class Session:
                 return self.take(checkpoint) if world.rank == 0 else checkpoint.finished
         except RuntimeError as error:
             if world.is_lost(error):
-                raise UserError(f"{label}: another process of this run has ended, and so must this one") from None
+                said = str(error).splitlines()[0][:200]
+                raise UserError(
+                    f"{label}: another process of this run has ended, and so must this one ({said})"
+                ) from None
             raise
 
     def keep(self, checkpoint: Checkpoint, run: Run, result: Result, about: dict[str, Any]) -> None:

@@ -60,7 +60,12 @@ class Streamed:
     def ahead(self, index: Tensor) -> None:
         """Begin to decode images that will be asked for next."""
         if self.pool:
-            self.waiting = {i: self.waiting.get(i) or self.pool.submit(self.decode, i) for i in index.tolist()}
+            self.waiting = {i: self.waiting.get(i) or self.pool.submit(self.ready, i) for i in index.tolist()}
+
+    def ready(self, i: int) -> Tensor:
+        """Decoded, in pinned memory for a GPU, which would be waited for to copy from any other."""
+        pixels = self.decode(i)
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
     def decode(self, i: int) -> Tensor:
         """Pixels [D, H, W] uint8. JPEG by torchvision's decoder, twice as fast as Pillow's, all else by Pillow."""
@@ -86,7 +91,7 @@ class Streamed:
         rows = index.tolist()
         self.ahead(index)
         if not self.pool:
-            return [self.decode(i).to(self.device, non_blocking=True) for i in rows]
+            return [self.ready(i).to(self.device, non_blocking=True) for i in rows]
         waiting, self.waiting = self.waiting, {}
         return [waiting[i].result().to(self.device, non_blocking=True) for i in rows]
 

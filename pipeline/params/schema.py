@@ -66,8 +66,8 @@ class Train(Section):
     seed: int = doc("of the networks that are trained once: teacher and assistants", ge=0)
     precision: Literal["fp32", "tf32", "bf16"] = doc("tf32: products of fp32 on an Ampere GPU; bf16: autocast")
     compile: bool = doc(
-        "compile every network (minutes, once a process; needs a C++ compiler); on a GPU its CUDA graphs spare small "
-        "networks the launches that they are bound by"
+        "compile every network (minutes, once a process; needs a C++ compiler, and on a GPU PyTorch 2.15, whose CUDA "
+        "graphs spare small networks the launches that they are bound by)"
     )
     sync_batchnorm: bool = doc("BatchNorm over the global batch of several GPUs, not each one's part")
     logit_store: Literal["off", "fp16", "fp32"] = doc(

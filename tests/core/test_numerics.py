@@ -1,6 +1,7 @@
 """Speed that changes no law: folded guides, compiled networks, precision, and what a machine refuses."""
 
 import shutil
+import sysconfig
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from workshop import Workshop
 
 from pipeline.core import launch
+from pipeline.core.numerics import check
 from pipeline.errors import ParamsError
 
 
@@ -45,6 +47,36 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ParamsError, match=r"train\.compile: needs a C\+\+ compiler"):
         launch.accelerate(1, numerics(compile=True))
+
+
+def test_a_python_without_headers_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(ParamsError, match=r"train\.compile: needs Python's headers"):
+        check(numerics(compile=True), gpus=0)
+
+
+def test_more_processes_than_gpus_are_refused_and_processors_are_shared():
+    check(numerics(), gpus=2, processes=2)
+    check(numerics(), gpus=0, processes=2)
+    with pytest.raises(
+        ParamsError, match=r"runtime\.num_processes: 2 processes on this machine need as many GPUs, not 1"
+    ):
+        check(numerics(), gpus=1, processes=2)
+
+
+def test_cuda_graphs_of_a_pytorch_that_breaks_them_are_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
+    check(numerics(compile=True), gpus=0)
+    with pytest.raises(ParamsError, match=r"train\.compile: on a GPU needs PyTorch 2\.15, and this is 2\.11\.0\+cu130"):
+        check(numerics(compile=True), gpus=1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_gradient_outlives_a_run(tmp_path, name):
+    shop = Workshop(tmp_path)
+    run = shop.run(METHODS[name], start_of(name, shop))
+    run.train()
+    assert all(p.grad is None for live in run.nets.values() for p in live.bare.parameters())
 
 
 @pytest.mark.parametrize("name", ["kd", "cooperative"])

@@ -15,6 +15,7 @@ ENVIRONMENT = {
     **os.environ,
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",  # the same on every machine; tests/core/test_gpu.py is a GPU's
     "GIT_AUTHOR_NAME": "a",
     "GIT_AUTHOR_EMAIL": "a@example.com",
     "GIT_COMMITTER_NAME": "a",
