@@ -44,7 +44,7 @@ def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
 
 
 def test_more_seeds_in_a_queue_do_not_train_the_first_again(project):
-    project.dvc("exp", "run", "--queue", "-n", "more-seeds", "-S", "seeds=[0,3]")
+    project.dvc("exp", "run", "--queue", "-n", "more-seeds", "-S", "seeds=[0,3]", "distill@orc")
     project.dvc("queue", "start")
     wait_for_queue(project)
     logs = project.dvc("queue", "logs", "more-seeds").stdout

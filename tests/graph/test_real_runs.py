@@ -41,7 +41,7 @@ def test_one_more_seed_trains_one_more_seed(project):
 
 
 def test_a_temporary_experiment_shares_the_checkpoint_store(project):
-    done = project.dvc("exp", "run", "--temp", "-S", "seeds=[0,2]")
+    done = project.dvc("exp", "run", "--temp", "-S", "seeds=[0,2]", "distill@orc")
     assert "distill-orc seed 0: already trained" in done.stdout + done.stderr
     assert "distill-orc seed 2: epoch 2/2" in done.stdout + done.stderr
 

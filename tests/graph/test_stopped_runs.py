@@ -17,10 +17,8 @@ pytestmark = pytest.mark.slow
 
 def unseen(project, epochs: int) -> None:
     """Make distill@orc a run that the store has not seen, ready to start."""
-    project.set("train.epochs", epochs)
-    project.set("teacher.epochs", 1)
-    for stage in (("check",), ("pretrain",), ("cast", "group")):
-        project.stage(*stage)
+    project.set("train.epochs", epochs)  # the guides that are there will do
+    project.stage("check")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
