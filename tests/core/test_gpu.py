@@ -91,7 +91,7 @@ def test_a_killed_run_ends_like_one_that_was_not(gpu, tmp_path, name, compile):
     ends_alike(again().train(), whole)
 
 
-def test_the_test_split_is_answered_in_full_precision(gpu):
+def test_settled_numerics_answer_in_full_precision(gpu):
     """A convolution's sums in TF32 differ in the fourth digit."""
     network = create("cifar_resnet20", num_classes=100, in_chans=3, image_size=(32, 32)).eval()
     x = torch.randn(64, 3, 32, 32)
