@@ -1,1 +1,1 @@
-"""How fast it is, as ratios of medians of interleaved runs: `python -m benchmarks`."""
+"""Speed of this project, as ratios of medians of interleaved runs: `python -m benchmarks`."""

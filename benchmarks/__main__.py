@@ -1,4 +1,4 @@
-"""Measure, and write a table: `python -m benchmarks [CASE...] [--compile] [--peer DIR] [--out docs/performance]`."""
+"""Measure speed, write a table: `python -m benchmarks [CASE...] [--compile] [--peer DIR] [--out docs/performance]`."""
 
 import json
 import os
@@ -12,18 +12,19 @@ import typer
 
 
 def main(
-    cases: Annotated[list[str] | None, typer.Argument(help="Cases by name; all without one.")] = None,
-    repeats: Annotated[int, typer.Option(help="Runs of each, in turn; the median counts.")] = 9,
+    cases: Annotated[list[str] | None, typer.Argument(help="Names of cases; default: all.")] = None,
+    repeats: Annotated[int, typer.Option(help="Interleaved runs of each; the median is used.")] = 9,
     threads: Annotated[int, typer.Option(help="OpenMP threads.")] = 1,
-    compile: Annotated[bool, typer.Option(help="Measure compiled networks too (minutes more).")] = False,
+    compile: Annotated[bool, typer.Option(help="Also measure compiled networks (takes minutes).")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    peer: Annotated[list[Path] | None, typer.Option(help="Time a checkout of RepDistiller or DGKD too.")] = None,
+    peer: Annotated[list[Path] | None, typer.Option(help="Also time a checkout of RepDistiller or DGKD.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write OUT.json and OUT.md.")] = None,
 ) -> None:
-    """Time this engine beside the field's usual loops, as ratios of medians of interleaved runs in one process."""
-    from pipeline.core.launch import keep_memory, settle_threads
+    """Compare this project's speed with the usual training loops, as ratios of medians of interleaved runs."""
+    from pipeline.runtime.launch import keep_freed_memory
+    from pipeline.runtime.threads import set_threads
 
-    settle_threads(threads)
+    set_threads(threads)
     import torch
 
     from benchmarks.cases import CASES, Bench
@@ -31,12 +32,12 @@ def main(
     from benchmarks.report import markdown
 
     torch.set_num_threads(threads)
-    keep_memory()
+    keep_freed_memory()
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise typer.BadParameter(f"there is no device {device!r} here")
+        raise typer.BadParameter(f"the device {device!r} is not available")
     unknown = [name for name in cases or [] if name not in CASES]
     if unknown:
-        raise typer.BadParameter(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
+        raise typer.BadParameter(f"unknown case {unknown[0]!r}; choose from {', '.join(CASES)}")
     try:
         peers = [Peer(folder, device) for folder in peer or []]
     except ValueError as wrong:

@@ -1,4 +1,4 @@
-"""What is measured, and what it must reach. Every figure is a ratio of medians within one process."""
+"""The measurements and their goals. Every figure is a ratio of two median times within one process."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import field
-from benchmarks.ours import CLASSES, Ours, as_in_a_stage, guide, network, views
+from benchmarks.ours import CLASSES, Ours, guide, network, views, with_stage_settings
 from benchmarks.peers import Peer
 from benchmarks.timing import Clock, Work, captured
-from pipeline.core.frozen import Frozen, fold
-from pipeline.core.logits import LogitStore
+from pipeline.core.interface import Method, Network
 from pipeline.core.losses import cross_entropy, distill
-from pipeline.core.vocabulary import Method, Network
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.kd import KD
 from pipeline.methods.orc import ORC
 from pipeline.methods.scratch import Scratch
+from pipeline.models.folding import fold
+from pipeline.storage.logit_cache import LogitCache
 
 IMAGES = {"cpu": 8 * field.BATCH, "cuda": 200 * field.BATCH}
 MEAN, STD = (0.507, 0.487, 0.441), (0.268, 0.257, 0.276)
@@ -40,7 +40,7 @@ ORC_ = ORC(
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table. value: the ratio; goal: what it is to reach, in words."""
+    """One row of the table. value: the ratio; goal: its bound, as text, or "-" without a goal."""
 
     work: str
     over: str
@@ -65,7 +65,7 @@ class Bench:
         return field.batches(self.pictures, self.device)
 
     def resident(self) -> tuple[Tensor, Tensor]:
-        """A batch that is there."""
+        """A batch that already is on the device."""
         index = torch.arange(field.BATCH, device=self.device)
         return self.views.plain(index), self.views.labels[index]
 
@@ -75,16 +75,16 @@ class Bench:
     def theirs(self, arch: str) -> nn.Module:
         return field.as_written(network(arch)).to(self.device)
 
-    def engine(self, method: Method, networks: Mapping[str, Network], store: LogitStore | None = None) -> Ours:
-        """This project's, on a GPU as compiled as it is to be measured."""
-        return Ours(method, networks, self.views, store=store, compile=self.graphs)
+    def engine(self, method: Method, networks: Mapping[str, Network], cache: LogitCache | None = None) -> Ours:
+        """This project's training loop. On a GPU the networks are compiled with --compile."""
+        return Ours(method, networks, self.views, cache=cache, compile=self.graphs)
 
-    def goal(self, on_a_processor: str) -> str:
-        """A GPU has other goals."""
-        return on_a_processor if self.device.type == "cpu" else "-"
+    def goal(self, on_cpu: str) -> str:
+        """The goal of a row on a CPU. A GPU has no such goal."""
+        return on_cpu if self.device.type == "cpu" else "-"
 
-    def store(self, name: str) -> LogitStore:
-        return LogitStore(self.folder / "logits" / name, kind="fp32", gib=1.0, about={})
+    def cache(self, name: str) -> LogitCache:
+        return LogitCache(self.folder / "logits" / name, kind="fp32", gib=1.0, key={})
 
 
 def augmentation(bench: Bench) -> Iterator[Line]:
@@ -96,7 +96,7 @@ def augmentation(bench: Bench) -> Iterator[Line]:
 
     seconds = bench.time({"pil": lambda: next(data), "ours": ours})
     ratio = seconds["pil"] / (seconds["ours"] / 10)
-    yield Line("images per second, augmenting 32x32", "a PIL DataLoader", ratio, bench.goal(">= 20"))
+    yield Line("augmentation of 32x32 images, images per second", "a PIL DataLoader", ratio, bench.goal(">= 20"))
 
 
 def kd(bench: Bench) -> Iterator[Line]:
@@ -105,14 +105,19 @@ def kd(bench: Bench) -> Iterator[Line]:
     works: dict[str, Work] = {
         "field": field_step,
         "eager": Ours(KD_, networks, bench.views),
-        "stored": Ours(KD_, networks, bench.views, store=bench.store("kd")).filled(),
+        "cached logits": Ours(KD_, networks, bench.views, cache=bench.cache("kd")).with_filled_cache(),
     }
     if bench.compile:
         works["compiled"] = Ours(KD_, networks, bench.views, compile=True)
-        works["compiled and stored"] = Ours(
-            KD_, networks, bench.views, compile=True, store=bench.store("compiled")
-        ).filled()
-    goals = {"eager": "<= 0.75", "stored": "<= 0.42", "compiled": "<= 0.60", "compiled and stored": "<= 0.33"}
+        works["compiled, cached logits"] = Ours(
+            KD_, networks, bench.views, compile=True, cache=bench.cache("compiled")
+        ).with_filled_cache()
+    goals = {
+        "eager": "<= 0.75",
+        "cached logits": "<= 0.42",
+        "compiled": "<= 0.60",
+        "compiled, cached logits": "<= 0.33",
+    }
     if bench.device.type == "cuda":
         goals = dict.fromkeys(goals, "-") | {"compiled": "<= 0.10"}
     peer = next(filter(None, (p.kd("resnet20", "resnet56", bench.data()) for p in bench.peers)), None)
@@ -120,23 +125,23 @@ def kd(bench: Bench) -> Iterator[Line]:
     alone = bare_step(torch.compile(student, dynamic=False) if bench.compile else student, *bench.resident())
     seconds = bench.time(works | {"alone": alone} | ({"peer": peer} if peer else {}))
     how = "compiled" if bench.compile else "eager"
-    yield Line(f"resnet20's {how} step alone, no engine", "the field's loop", seconds["alone"] / seconds["field"], "-")
+    yield Line(f"bare training step of resnet20, {how}", "the usual loop", seconds["alone"] / seconds["field"], "-")
     for name in list(works)[1:]:
         work = f"KD step resnet56 -> resnet20, {name}"
-        yield Line(work, "the field's loop", seconds[name] / seconds["field"], goals[name])
+        yield Line(work, "the usual loop", seconds[name] / seconds["field"], goals[name])
         if peer:
-            yield Line(work, "RepDistiller's checkout", seconds[name] / seconds["peer"], goals[name])
+            yield Line(work, "RepDistiller's own code", seconds[name] / seconds["peer"], goals[name])
 
 
 def floor(bench: Bench) -> Iterator[Line]:
-    """What a KD step cannot do without: the student's forward and backward and the teacher's forward, no more."""
+    """Compare a KD step with its minimum: the student's forward and backward passes and the teacher's forward pass."""
     x, y = bench.resident()
     student, teacher = bench.ours("cifar_resnet20").train(), bench.ours("cifar_resnet56")
     networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
     if bench.compile:
         student, teacher = (torch.compile(net, dynamic=False) for net in (student, fold(teacher)))
     else:
-        teacher = Frozen(teacher)
+        teacher = fold(teacher)
     weights = list(student.parameters())
 
     def bare() -> None:
@@ -150,11 +155,11 @@ def floor(bench: Bench) -> Iterator[Line]:
     on_gpu, how = bench.device.type == "cuda", "compiled" if bench.compile else "eager"
     seconds = bench.time(
         {
-            "bare": captured(as_in_a_stage(bare)) if on_gpu else as_in_a_stage(bare),
+            "bare": captured(with_stage_settings(bare)) if on_gpu else with_stage_settings(bare),
             "ours": Ours(KD_, networks, bench.views, compile=bench.compile),
         }
     )
-    over = "a captured graph of its forwards and backward" if on_gpu else "its own forwards and backward"
+    over = "a CUDA graph of its forward and backward passes" if on_gpu else "its forward and backward passes alone"
     ratio = seconds["ours"] / seconds["bare"]
     yield Line(f"KD step resnet56 -> resnet20, {how}", over, ratio, "<= 2.0" if on_gpu else "<= 1.05")
 
@@ -166,16 +171,16 @@ def dgkd(bench: Bench) -> Iterator[Line]:
     works: dict[str, Work] = {
         "published": published,
         "first run": bench.engine(DGKD_, networks),
-        "stored": bench.engine(DGKD_, networks, bench.store("dgkd")).filled(),
+        "cached logits": bench.engine(DGKD_, networks, bench.cache("dgkd")).with_filled_cache(),
     }
     archs = ("resnet26", "resnet20", "resnet14")
     peer = next(filter(None, (p.dgkd("resnet8", archs, bench.data()) for p in bench.peers)), None)
     seconds = bench.time(works | ({"peer": peer} if peer else {}))
-    for name, goal in (("first run", "<= 0.30"), ("stored", "<= 0.14")):
+    for name, goal in (("first run", "<= 0.30"), ("cached logits", "<= 0.14")):
         work = f"DGKD step 26, 20, 14 -> 8, {'compiled, ' * bench.graphs}{name}"
-        yield Line(work, "the published way", seconds[name] / seconds["published"], bench.goal(goal))
+        yield Line(work, "the published algorithm", seconds[name] / seconds["published"], bench.goal(goal))
         if peer:
-            yield Line(work, "DGKD's checkout", seconds[name] / seconds["peer"], bench.goal(goal))
+            yield Line(work, "DGKD's own code", seconds[name] / seconds["peer"], bench.goal(goal))
 
 
 def orc(bench: Bench) -> Iterator[Line]:
@@ -187,13 +192,11 @@ def orc(bench: Bench) -> Iterator[Line]:
     seconds = bench.time({"naive": naive, "ours": ours, "bare": bare_orc(bench, list(archs.values()))})
     yield Line("ORC step 26 / 20, 14, 8", "the naive order", seconds["ours"] / seconds["naive"], bench.goal("<= 0.80"))
     ratio = seconds["ours"] / seconds["bare"]
-    yield Line("ORC step 26 / 20, 14, 8", "its own forwards and backwards", ratio, bench.goal("<= 1.05"))
+    yield Line("ORC step 26 / 20, 14, 8", "its forward and backward passes alone", ratio, bench.goal("<= 1.05"))
 
 
 def bare_orc(bench: Bench, archs: list[str]) -> Work:
-    """What an ORC step cannot do without, on a resident batch: every network's training forward, backward and update,
-    and the two teachers' forwards.
-    """
+    """The minimum of an ORC step: forward, backward and update of every network, and two teachers' forward passes."""
     x, y = bench.resident()
     nets = list(map(bench.ours, ("cifar_resnet26", *archs)))
     works = [bare_step(net, x, y) for net in nets]
@@ -207,10 +210,11 @@ def bare_orc(bench: Bench, archs: list[str]) -> Work:
                 net(x)
                 net.train()
 
-    return as_in_a_stage(step)
+    return with_stage_settings(step)
 
 
 def bare_step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
+    """A training step without the training loop: forward, backward and update on a fixed batch."""
     optimizer = field.sgd(net.train())
 
     def step() -> None:
@@ -218,28 +222,35 @@ def bare_step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
         cross_entropy(net(x), y).backward()
         optimizer.step()
 
-    return as_in_a_stage(step)
+    return with_stage_settings(step)
 
 
 def host(bench: Bench) -> Iterator[Line]:
-    """The engine's own share of a step from scratch: augmentation, losses, bookkeeping."""
+    """The training loop's share of a step of scratch: augmentation, losses, and metrics."""
     x, y = bench.resident()
     ours = bench.engine(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")})
     bare = bare_step(bench.ours("cifar_resnet20"), x, y)
     seconds = bench.time({"bare": bare, "ours": ours})
     share = 1 - seconds["bare"] / seconds["ours"]
-    yield Line("host time of a step, resnet20", "the whole step", max(share, 0.0), bench.goal("<= 0.05"))
+    yield Line(
+        "overhead of the training loop, resnet20", "the whole training step", max(share, 0.0), bench.goal("<= 0.05")
+    )
 
 
 def sweep(bench: Bench) -> Iterator[Line]:
-    """Twenty temperatures: the first fills the store, nineteen read it."""
+    """Twenty temperatures: the first run fills the logit cache, and the other nineteen read it."""
     networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
     alone = bench.engine(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")})
     first = bench.engine(KD_, networks)
-    stored = bench.engine(KD_, networks, bench.store("sweep")).filled()
-    seconds = bench.time({"alone": alone, "first": first, "stored": stored})
-    ratio = (seconds["first"] + 19 * seconds["stored"]) / (20 * seconds["alone"])
-    yield Line("a sweep of 20 values of kd.temperature, resnet56 -> resnet20", "20 students alone", ratio, "<= 1.2")
+    stored = bench.engine(KD_, networks, bench.cache("sweep")).with_filled_cache()
+    seconds = bench.time({"alone": alone, "first": first, "cached logits": stored})
+    ratio = (seconds["first"] + 19 * seconds["cached logits"]) / (20 * seconds["alone"])
+    yield Line(
+        "a sweep of 20 values of kd.temperature, resnet56 -> resnet20",
+        "training 20 students from scratch",
+        ratio,
+        "<= 1.2",
+    )
 
 
 def threads(bench: Bench) -> Iterator[Line]:
@@ -254,7 +265,7 @@ def threads(bench: Bench) -> Iterator[Line]:
         torch.set_num_threads(1)
 
     seconds = bench.time({"one": bare, "two": with_two})
-    yield Line("a training step with two threads, resnet20", "one thread", seconds["two"] / seconds["one"], "-")
+    yield Line("bare training step of resnet20, two threads", "one thread", seconds["two"] / seconds["one"], "-")
 
 
 CASES: dict[str, Callable[[Bench], Iterator[Line]]] = {

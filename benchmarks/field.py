@@ -1,6 +1,6 @@
-"""The field's usual loops, written anew as what to compare with: a PIL DataLoader, eager float32, `.item()` every step.
+"""The usual training loops, reimplemented as baselines: a PIL DataLoader, eager float32, and `.item()` every step.
 
-No peer's code is here; `--peer DIR` times a checkout beside them (peers.py): their own loops are within some percent.
+No peer's code is here. `--peer DIR` also times a peer's checkout (peers.py), which differs by a few percent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Step = Callable[[], None]
 
 
 class Pictures(Dataset):
-    """CIFAR as torchvision gives it: arrays that become PIL images and then tensors, one by one."""
+    """CIFAR as torchvision loads it: arrays, converted to PIL images and then to tensors one by one."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean: Sequence[float], std: Sequence[float]):
         self.images, self.labels = images, labels
@@ -41,7 +41,7 @@ class Pictures(Dataset):
 
 
 def batches(pictures: Pictures, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch. Beside a GPU eight processes read, as in the field; on a CPU they would take its cores."""
+    """Batches, epoch after epoch. Eight workers load data for a GPU; on a CPU they would compete for its cores."""
     on_gpu = device.type == "cuda"
     how = {"num_workers": 8, "persistent_workers": True} if on_gpu else {"num_workers": 0}
     loader = DataLoader(pictures, batch_size=BATCH, shuffle=True, drop_last=True, **how)
@@ -51,7 +51,7 @@ def batches(pictures: Pictures, device: torch.device) -> Iterator[tuple[Tensor, 
 
 
 class Block(Basic):
-    """A residual block as the field writes it: its last activation is a new tensor."""
+    """A residual block as usually written: its last activation allocates a new tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -61,7 +61,7 @@ class Block(Basic):
 
 
 def as_written(network: nn.Module) -> nn.Module:
-    """A network of this project with the field's blocks."""
+    """A network of this project with the usual residual blocks."""
     for module in network.modules():
         if isinstance(module, Basic):
             module.__class__ = Block
@@ -77,7 +77,7 @@ def softened(z_s: Tensor, z_t: Tensor, tau: float = 4.0) -> Tensor:
 
 
 def kd_step(student: nn.Module, teacher: nn.Module, data: Iterator[tuple[Tensor, Tensor]]) -> Step:
-    """Hinton's distillation as RepDistiller and mdistiller run it."""
+    """Hinton's distillation as RepDistiller and mdistiller implement it."""
     optimizer = sgd(student)
     student.train()
     teacher.eval()
@@ -97,7 +97,7 @@ def kd_step(student: nn.Module, teacher: nn.Module, data: Iterator[tuple[Tensor,
 
 
 def dgkd_step(student: nn.Module, guides: list[nn.Module], data: Iterator[tuple[Tensor, Tensor]]) -> Step:
-    """DGKD as its published code runs it: every guide in the graph, back-propagated through, and dropped afterwards."""
+    """DGKD as its published code computes it: gradients also flow through all guides and are then discarded."""
     optimizer = sgd(student)
     student.train()
     for guide in guides:
@@ -117,7 +117,7 @@ def dgkd_step(student: nn.Module, guides: list[nn.Module], data: Iterator[tuple[
 
 
 def orc_step(pivot: nn.Module, students: list[nn.Module], data: Iterator[tuple[Tensor, Tensor]]) -> Step:
-    """ORC in the order in which it is told: measure everyone, then train everyone, each with a forward of its own."""
+    """ORC in the naive order: evaluate all students, then train all, with a forward pass for every use of a network."""
     optimizers = {network: sgd(network) for network in (pivot, *students)}
 
     def update(network: nn.Module, loss: Tensor) -> None:
@@ -154,5 +154,5 @@ def orc_step(pivot: nn.Module, students: list[nn.Module], data: Iterator[tuple[T
 
 
 def measured(loss: Tensor, z: Tensor, y: Tensor) -> tuple[float, float]:
-    """What every loop of the field asks of every step, and waits for."""
+    """Loss and accuracy, which the usual loops read, and so synchronise for, at every step."""
     return loss.item(), (z.argmax(1) == y).float().mean().item()

@@ -1,4 +1,4 @@
-"""This project's engine, a step at a time, as a stage would run it."""
+"""This project's training loop, one step at a time, as a stage runs it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 
 from benchmarks.field import BATCH
 from benchmarks.timing import Work
-from pipeline.core.logits import LogitStore
-from pipeline.core.numerics import settle
-from pipeline.core.run import Run
-from pipeline.core.vocabulary import Method, Network
+from pipeline.core.interface import Method, Network
 from pipeline.data.views import Views
 from pipeline.models.create import create
+from pipeline.runtime.determinism import enable_determinism
+from pipeline.storage.logit_cache import LogitCache
+from pipeline.training.legs import plan
+from pipeline.training.run import Run
 
 CLASSES, SIZE = 100, (32, 32)
 RECIPE = {
@@ -42,7 +43,7 @@ def network(arch: str, seed: int = 0) -> torch.nn.Module:
 
 
 def guide(arch: str, folder: Path) -> Network:
-    """A frozen network with weights of its own."""
+    """A frozen network with randomly initialised weights, saved to a file."""
     file = folder / f"{arch}.safetensors"
     if not file.exists():
         save_file(network(arch).state_dict(), file)
@@ -55,28 +56,30 @@ def views(images: np.ndarray, labels: np.ndarray, device: torch.device) -> Views
 
 
 @contextmanager
-def numerics_of_a_stage() -> Iterator[None]:
-    """Deterministic and without TF32. The field's loops have PyTorch's defaults."""
+def stage_numerics() -> Iterator[None]:
+    """Use the numerical settings of a stage: deterministic and without TF32. The usual loops use PyTorch's defaults."""
     deterministic, filled = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
-    kept = filled.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    settle()
+    saved = filled.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    enable_determinism()
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
-        filled.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+        filled.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = saved
 
 
-def as_in_a_stage(work: Work) -> Work:
-    def settled() -> None:
-        with numerics_of_a_stage():
+def with_stage_settings(work: Work) -> Work:
+    """Wrap work so that it runs with the numerical settings of a stage."""
+
+    def wrapped() -> None:
+        with stage_numerics():
             work()
 
-    return settled
+    return wrapped
 
 
 class Ours:
-    """One run in the middle of its first leg; each call is one step of it."""
+    """A run within its first leg. Each call trains one step."""
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class Ours:
         networks: Mapping[str, Network],
         train: Views,
         *,
-        store: LogitStore | None = None,
+        cache: LogitCache | None = None,
         compile: bool = False,
     ):
         self.run = Run(
@@ -95,24 +98,25 @@ class Ours:
             SimpleNamespace(**RECIPE | {"compile": compile}),
             seed=0,
             accelerator=Accelerator(cpu=train.device.type == "cpu"),
-            store=store,
+            cache=cache,
         )
-        self.leg = next(iter(method.legs(self.run.nets, self.run.train_set)))
-        self.data = self.run.train_set.of(self.leg)
+        leg = next(iter(method.legs(self.run.nets, self.run.train_set)))
+        self.leg = plan(0, leg, self.run.train_set, epochs=2, batch_size=BATCH)
         for name in self.leg.learners:
-            self.run.nets[name].start(fresh=False)
-        self.run.guides.open(self.run.nets, 0, self.leg, 2, self.data)
-        self.steps = len(self.data.rows) // BATCH
-        self.at = 0
-        self.order = self.run.batches.order(0, 1, self.data.rows)
+            self.run.nets[name].begin_leg(fresh=False)
+        self.run.guides.begin_leg(self.run.nets, self.leg)
+        self.steps = 0
 
     def __call__(self) -> None:
-        with numerics_of_a_stage():
-            self.run.advance(0, self.leg, self.data, self.order, 1, self.at % self.steps, 1.0)
-        self.at += 1
+        with stage_numerics():
+            step = self.steps % self.leg.n_steps
+            batch = self.run.batches(self.leg, 1, step, note=self.run.state.metrics.recorder(step))
+            for losses in self.run.method.step(self.run.nets, self.leg, batch):
+                self.run.loop.update(losses, 1.0)
+        self.steps += 1
 
-    def filled(self) -> "Ours":
-        """After one epoch, so that a store holds what its guides say."""
-        for _ in range(self.steps):
+    def with_filled_cache(self) -> "Ours":
+        """Train one epoch, which fills the cache with the logits of the guides. Returns itself."""
+        for _ in range(self.leg.n_steps):
             self()
         return self

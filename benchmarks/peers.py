@@ -1,7 +1,7 @@
-"""A checkout of a peer's repository, timed as it is: `--peer DIR`. None of its code is here.
+"""Time the unchanged code of a peer's checkout: `--peer DIR`. None of its code is part of this project.
 
-Each step is one call of the peer's own loop on a loader of one batch, with its own networks. What a loop needs besides
-(parsed arguments, a test set that it may skip) is given from outside; no file of the checkout is changed.
+Each step calls the peer's own training loop with its own networks and a loader of one batch. The other inputs of the
+loop, such as parsed arguments, are passed from here; no file of the checkout is changed.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ MARKS = {"RepDistiller": ("helper/loops.py", "distiller_zoo"), "DGKD": ("model_f
 
 
 class Peer:
-    """A checkout, known by the files that only it has."""
+    """A checkout, recognised by files that only this repository has."""
 
     def __init__(self, folder: Path, device: str):
         self.device = device
         known = (name for name, marks in MARKS.items() if all((folder / mark).exists() for mark in marks))
         self.name = next(known, None)
         if self.name is None:
-            raise ValueError(f"{folder} is no checkout of {' or '.join(MARKS)}")
+            raise ValueError(f"{folder} is not a checkout of {' or '.join(MARKS)}")
         sys.path.insert(0, str(folder.resolve()))
 
     def kd(self, student: str, teacher: str, data: Data) -> Step | None:
@@ -38,21 +38,21 @@ class Peer:
         if self.name != "RepDistiller":
             return None
         loops, losses = module("helper.loops"), module("distiller_zoo")
-        made = module("models").model_dict
-        networks = nn.ModuleList([made[student](num_classes=100), made[teacher](num_classes=100)])
+        create = module("models").model_dict
+        networks = nn.ModuleList([create[student](num_classes=100), create[teacher](num_classes=100)])
         networks.to(self.device)
         criteria = nn.ModuleList([nn.CrossEntropyLoss(), losses.DistillKL(4.0), losses.DistillKL(4.0)])
         options = SimpleNamespace(distill="kd", gamma=0.1, alpha=0.9, beta=0.0, print_freq=100)
         optimizer, index = sgd(networks[0]), torch.zeros(())
 
         def step() -> None:
-            with unheard():
+            with suppressed_output():
                 loops.train_distill(1, [(*next(data), index)], networks, criteria, optimizer, options)
 
         return step
 
     def dgkd(self, student: str, guides: Sequence[str], data: Data) -> Step | None:
-        """DGKD's TrainManager.train, nothing dropped."""
+        """DGKD's TrainManager.train, without dropping guides."""
         if self.name != "DGKD":
             return None
         published, make = module("train"), module("model_factory").create_cnn_model
@@ -61,11 +61,11 @@ class Peer:
         settings = {"device": self.device, "name": "", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
         settings |= {"lambda_student": 0.9, "T_student": 4, "epochs": 1, "drop_num": 0, "is_plane": True}
         manager = published.TrainManager(nets[0], nets[1], nets[2:], [], [], settings)
-        manager.validate = lambda step: -1  # there is nothing to test on, and nothing to save
+        manager.validate = lambda step: -1  # skips testing and saving
 
         def step() -> None:
             manager.train_loader = [next(data)]
-            with unheard():
+            with suppressed_output():
                 manager.train()
 
         return step
@@ -78,8 +78,8 @@ def module(name: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """Loops print at every call."""
+def suppressed_output() -> Iterator[None]:
+    """Suppress what the loops print and warn at every call."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

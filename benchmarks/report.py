@@ -1,4 +1,4 @@
-"""The table as Markdown."""
+"""Writes docs/performance.md: the table of measurements as Markdown."""
 
 from typing import Any
 
@@ -10,17 +10,21 @@ HEAD = """# Performance
 $ uv run {command}
 ```
 
-Every figure is a ratio of medians of {repeats} runs, interleaved in one process, with {threads} thread and batches of
-{batch}, on {cores} shared cores ({machine}, torch {torch}). Absolute times on such a machine are noise, and so
-is a tenth of a ratio. The field's loops are written anew in `benchmarks/field.py`; a checkout is a peer's own code,
-unchanged (`--peer`). Nothing here is asserted by a test.
+Every figure is a ratio of two median times ({repeats} runs each, interleaved in one process), measured with
+{threads} thread and batches of {batch} on {cores} shared cores ({machine}, torch {torch}). Absolute times on such a
+machine are noise, and so is a difference of a tenth in a ratio. No test asserts these figures.
 
-| work | over | ratio | goal | reached |
+- *the usual loop*, *the published algorithm* and *the naive order* are reimplementations in `benchmarks/field.py`;
+  *RepDistiller's own code* and *DGKD's own code* are unchanged checkouts (`--peer`).
+- *cached logits* reads the teachers' logits from the cache, as every run of a sweep after the first does.
+
+| measurement | relative to | ratio | goal | reached |
 |---|---|---:|---:|---|
 """
 FOOT = """
-A line without a goal is there to compare with: where a step without any engine takes as long, only quicker kernels
-would help. `python -m benchmarks --device cuda --compile` measures a GPU; the project has no table of one yet.
+A row without a goal is a reference point: it shows, for example, how long a training step takes without this
+project's loop, which only faster kernels could improve. `python -m benchmarks --device cuda --compile` measures a GPU;
+the project has no GPU table yet.
 """
 
 
@@ -32,7 +36,7 @@ def markdown(lines: list[Line], about: dict[str, Any]) -> str:
 
 
 def verdict(line: Line) -> str:
-    """Whether the ratio is what it was to be."""
+    """Whether the ratio reaches its goal; empty without a goal."""
     if line.goal == "-":
         return ""
     sign, bound = line.goal.split()

@@ -1,4 +1,4 @@
-"""Medians of interleaved runs: on a shared machine only ratios within one process mean anything."""
+"""Median times of interleaved runs: on a shared machine only ratios within one process are meaningful."""
 
 import statistics
 import time
@@ -10,9 +10,9 @@ Work = Callable[[], object]
 
 
 class Clock:
-    """What a step costs. A GPU is given many steps before it is waited for, as training does.
+    """Measures the seconds of a step. On a GPU many steps are queued before synchronising, as in training.
 
-    repeats: how often each work is timed, in turn with the others; the median counts.
+    repeats: how often each work is timed, interleaved with the others.
     """
 
     def __init__(self, device: torch.device, repeats: int):
@@ -20,7 +20,7 @@ class Clock:
         self.repeats, self.steps = repeats, 50 if self.on_gpu else 1
 
     def __call__(self, works: dict[str, Work]) -> dict[str, float]:
-        """Median seconds of each, each run once before it counts."""
+        """Median seconds of each work, after one untimed warm-up."""
         for work in works.values():
             self.once(work)
         seconds: dict[str, list[float]] = {name: [] for name in works}
@@ -39,10 +39,10 @@ class Clock:
 
 
 def captured(step: Work) -> Work:
-    """A step on resident tensors as one CUDA graph: what a GPU needs for it where nothing waits for Python."""
+    """A step on resident tensors as one CUDA graph: its time on the GPU without the overhead of Python."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # a capture wants everything to have run before, on a stream of its own
+    with torch.cuda.stream(side):  # a capture requires a warm-up on a side stream
         for _ in range(3):
             step()
     torch.cuda.current_stream().wait_stream(side)

@@ -1,17 +1,17 @@
-"""Mistakes of a user's, each said in one line; no stage shows a traceback for one."""
+"""Errors that a user can fix. Stages print their message as one line, without a traceback."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The message is one line naming the key, file or row."""
+    """A mistake that the user can fix. The message is one line that names the parameter, file or row."""
 
     exit_code = 1
 
 
 class ParamsError(UserError):
-    """A parameter is missing, mistyped, out of bounds or contradicts another."""
+    """A parameter is missing, has a wrong type, is out of bounds, or contradicts another."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """A file, row or folder of the data is missing or unusable."""
+    """A file, a row or a folder of the data is missing or unusable."""

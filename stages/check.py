@@ -1,4 +1,4 @@
-"""Refuse a params.yaml that cannot be meant, before anything is run."""
+"""Check params.yaml before anything runs."""
 
 from pathlib import Path
 
@@ -8,21 +8,21 @@ OUT = Path(".params.ok")
 
 
 def main() -> None:
-    """Check params.yaml: types, bounds, names, and whether parameters contradict each other.
+    """Check types, bounds and names in params.yaml, and whether parameters contradict each other.
 
-    Reads the whole of params.yaml; writes .params.ok, which is always the same: a valid edit invalidates nothing by
-    itself. Every mistake is one line; the exit code is then 2.
+    Reads the whole of params.yaml; writes .params.ok, whose content never changes, so that a valid edit by itself makes
+    no other stage run. Prints one line for each mistake and then exits with status 2.
     """
     from pipeline.params.load import load
 
     data = load("data")["data"]
     root = Path(data.root)
     if data.source in ("fashion_mnist", "cifar10", "cifar100"):
-        root.mkdir(parents=True, exist_ok=True)  # where the download will lie: DVC asks that a dependency exists
+        root.mkdir(parents=True, exist_ok=True)  # the download goes there; DVC requires that a dependency exists
     elif not root.is_dir():
         from pipeline.errors import ParamsError
 
-        raise ParamsError(f"params.yaml: data.root: there is no folder {data.root!r}")
+        raise ParamsError(f"params.yaml: data.root: the folder {data.root!r} does not exist")
     OUT.write_text("ok\n")
 
 

@@ -1,4 +1,4 @@
-"""How a stage meets the command line: a typer function whose user sees one line, never a traceback, for a mistake."""
+"""The command line of a stage: a typer function whose user sees one line, never a traceback, for a mistake."""
 
 import errno
 import os
@@ -10,28 +10,29 @@ import typer
 
 from pipeline.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def command(main: Callable[..., Any]) -> None:
-    """Run a stage's typer function."""
+    """Run the typer function of a stage; exit with the status of a UserError after printing its message."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
     try:
         app()
-    except UserError as mistake:
-        tell(str(mistake))
-        sys.exit(mistake.exit_code)
-    except OSError as error:  # copying a folder says it as text only
-        full = next((code for code in FULL if error.errno == code or f"[Errno {code}]" in str(error)), None)
+    except UserError as error:
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except OSError as error:  # shutil.copytree gives the error number only within its message
+        full = next((code for code in DISK_FULL if error.errno == code or f"[Errno {code}]" in str(error)), None)
         if full is None:
             raise
-        tell(f"{os.strerror(full)}: make room and run the same command again")
+        print_error(f"{os.strerror(full)}: free space and run the same command again")
         sys.exit(1)
 
 
-def tell(mistake: str) -> None:
+def print_error(message: str) -> None:
+    """Print each line of a message to stderr, with the rank of the process unless that is 0."""
     rank = os.environ.get("RANK", "0")
     where = "" if rank == "0" else f" (process {rank})"
-    for line in mistake.splitlines():
-        sys.stderr.write(f"error: {line}{where}\n")  # at once: several processes may have something to say
+    for line in message.splitlines():
+        sys.stderr.write(f"error: {line}{where}\n")  # one write each: several processes may print at once

@@ -1,4 +1,4 @@
-"""Evaluate a method's networks on the test split: the only stage that reads it."""
+"""Evaluate the networks of a method on the test split."""
 
 import json
 from pathlib import Path
@@ -12,37 +12,38 @@ from stages.command import command
 def main(
     method: Annotated[str, typer.Argument(help="An entry of `methods` in params.yaml, e.g. orc.")],
 ) -> None:
-    """Test every network of METHOD's runs, with its last and its best-on-validation weights.
+    """Evaluate all networks of METHOD on the test split, with their last and their best weights.
 
-    Reads data/prepared, models/students/METHOD and the guides that it learned from; writes results/eval/METHOD.json
-    (all seeds, all networks) and results/predictions/METHOD.parquet (the logits of what METHOD ends in).
+    The best weights are those with the highest validation accuracy. Reads data/prepared, models/students/METHOD and
+    the guides that METHOD starts from. Writes results/eval/METHOD.json (metrics of all networks, for every seed) and
+    results/predictions/METHOD.parquet (logits of the student or of the group's members).
     """
-    from pipeline.core.launch import settle_threads
     from pipeline.params.load import runtime
+    from pipeline.runtime.threads import set_threads
 
-    settle_threads(runtime().threads)
+    set_threads(runtime().threads)
     import torch
 
-    from pipeline.core.numerics import settle
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
     from pipeline.evaluation.testing import Tester, predictions
+    from pipeline.runtime.determinism import enable_determinism
 
     torch.set_num_threads(runtime().threads)
-    settle()
+    enable_determinism()
     tester = Tester(Prepared.read(Path("data/prepared")))
     runs = sorted(Path("models/students", method).glob("seed-*"), key=lambda run: int(run.name.split("-")[1]))
     if not runs:
         raise DataError(f"models/students/{method} is missing: run `python -m stages.distill {method}` (or dvc repro)")
     seeds: dict[str, Any] = {}
     tables = []
-    about: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for run in runs:
-        about = json.loads((run / "run.json").read_text())
-        result, logits = tester.run(run, about)
-        seeds[str(about["seed"])] = result
-        tables += [predictions(about["seed"], name, z, tester.labels) for name, z in logits.items()]
-    report = {key: about[key] for key in ("method", "is", "student", "members")}
+        metadata = json.loads((run / "run.json").read_text())
+        result, logits = tester.evaluate_seed(run, metadata)
+        seeds[str(metadata["seed"])] = result
+        tables += [predictions(metadata["seed"], name, z, tester.labels) for name, z in logits.items()]
+    report = {key: metadata[key] for key in ("method", "is", "student", "members")}
     write_table(Path("results/predictions", f"{method}.parquet"), tables)
     out = Path("results/eval", f"{method}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +51,7 @@ def main(
 
 
 def write_table(file: Path, tables: list[Any]) -> None:
+    """Write polars data frames to one Parquet file, one after another."""
     import polars as pl
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Take the chosen student away: timm's folder, ONNX, and a card that says what it is."""
+"""Export a student: a folder that timm loads, an ONNX model and a model card."""
 
 import json
 from pathlib import Path
@@ -9,42 +9,44 @@ OUT = Path("models/export")
 
 
 def main() -> None:
-    """Export the student of export.method: the seed that is best on validation, its export.weights.
+    """Export the student of the method that export.method names.
 
-    Reads models/students/METHOD, data/prepared, results/eval/METHOD.json and results/cost/METHOD.json; writes
-    models/export (model.safetensors, config.json, classes.txt, model.onnx, README.md).
-    The ONNX file is held against PyTorch on the test split.
+    Selects the seed with the highest validation accuracy of the weights export.weights. Reads
+    models/students/METHOD, data/prepared, results/eval/METHOD.json and results/cost/METHOD.json. Writes models/export
+    (model.safetensors, config.json, classes.txt, model.onnx, README.md). Fails if the ONNX model does not match
+    PyTorch on the test split.
     """
-    from pipeline.core.launch import settle_threads
     from pipeline.params.load import load, runtime
+    from pipeline.runtime.threads import set_threads
 
-    settle_threads(runtime().threads)
+    set_threads(runtime().threads)
     import torch
 
-    from pipeline.core.outs import replace_folder
     from pipeline.data.prepared import Prepared
     from pipeline.export.card import card
-    from pipeline.export.choice import choose, tested
     from pipeline.export.folder import write_folder
-    from pipeline.export.onnx import check, write_onnx
+    from pipeline.export.onnx import verify, write_onnx
+    from pipeline.export.selection import reference_outputs, select_student
+    from pipeline.storage.atomic import replace_folder
 
     torch.set_num_threads(runtime().threads)
     p = load("export", "data.source")
     method, weights = p["export"].method, p["export"].weights
     data = Prepared.read(Path("data/prepared"))
-    chosen = choose(Path("models/students", method), method, weights)
-    images, logits = tested(chosen.module, data)
+    selected = select_student(Path("models/students", method), method, weights)
+    images, logits = reference_outputs(selected.module, data)
     results = {
         "eval": json.loads(Path(f"results/eval/{method}.json").read_text()),
         "cost": json.loads(Path(f"results/cost/{method}.json").read_text()),
     }
 
     def fill(folder: Path) -> None:
-        write_folder(folder, chosen.module, chosen.record, data.meta, data.classes)
-        write_onnx(folder / "model.onnx", chosen.module, data.meta.mean, data.meta.std, data.meta.image_size)
-        gap = check(folder / "model.onnx", images, logits)
-        (folder / "README.md").write_text(card(OUT, chosen, data, results, gap), "utf-8")
-        print(f"exported {chosen.record.arch} by {method}, seed {chosen.seed}: {OUT} (ONNX within {gap:.1e})")
+        write_folder(folder, selected.module, selected.record, data.meta, data.classes)
+        write_onnx(folder / "model.onnx", selected.module, data.meta.mean, data.meta.std, data.meta.image_size)
+        gap = verify(folder / "model.onnx", images, logits)
+        (folder / "README.md").write_text(card(OUT, selected, data, results, gap), "utf-8")
+        student = f"{selected.record.arch} ({method}, seed {selected.seed})"
+        print(f"exported {student} to {OUT}; ONNX logits within {gap:.1e} of PyTorch")
 
     replace_folder(OUT, fill)
 

@@ -1,4 +1,4 @@
-"""List a folder of images that is too large to copy, for data.storage: stream."""
+"""Write the manifest of a folder of images that is too large to copy, for `data.storage: stream`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +9,14 @@ from stages.command import command
 
 
 def main(
-    images: Annotated[Path, typer.Argument(help="Folder of images: train/CLASS/*, with val and test where there are.")],
-    manifest: Annotated[Path, typer.Argument(help="Folder to write, e.g. data/imagenet; data.root names it.")],
-    skip: Annotated[bool, typer.Option(help="Decode every image now, and leave out those that cannot be.")] = False,
+    images: Annotated[Path, typer.Argument(help="Folder of images: train/CLASS/*, optionally with val and test.")],
+    manifest: Annotated[Path, typer.Argument(help="Folder to write, e.g. data/imagenet; set data.root to it.")],
+    skip: Annotated[bool, typer.Option(help="Decode every image and leave out those that fail.")] = False,
 ) -> None:
-    """Write a manifest of IMAGES: names, sizes and times of its files, which the pipeline depends on.
+    """Write a manifest of IMAGES: the names, sizes and modification times of its files.
 
-    No stage of dvc.yaml runs this: run it again when the images have changed.
+    The pipeline depends on the manifest instead of the images. No stage of dvc.yaml writes it, so run this command
+    again when the images have changed.
     """
     from pipeline.data.sources.streamed import write_manifest
 

@@ -1,4 +1,4 @@
-"""Train the members of a cooperative group on what each of them has, and one network of each kind on all data."""
+"""Train the members of a cooperative group, each on the images that it has."""
 
 import shutil
 from pathlib import Path
@@ -7,43 +7,46 @@ from stages.command import command
 
 
 def main() -> None:
-    """Train Cooperative's base networks (cooperative.members, student.arch, train.*), for every seed.
+    """Train Cooperative's base networks (cooperative.members, student.arch, train.*), once for each seed.
 
-    Reads data/prepared; writes models/members/seed-N: each member, and all/ARCH for each architecture among them.
+    Reads data/prepared; writes models/members/seed-N: each member, trained on the images that it has, and all/ARCH,
+    trained on all images, for each architecture among them.
     """
-    from pipeline.core.launch import begin
     from pipeline.params.load import load, runtime
+    from pipeline.runtime.launch import begin
 
     p = load("train", "student.arch", "seeds", "cooperative.members")
     begin(runtime(), "stages.members")
-    from pipeline.core.outs import replace_folder
-    from pipeline.core.session import Session
-    from pipeline.core.vocabulary import Network
-    from pipeline.data.members import members_of, rows_of
+    from pipeline.core.interface import Network
+    from pipeline.data.members import members_of, visible_rows
     from pipeline.methods.scratch import Scratch
+    from pipeline.storage.atomic import replace_folder
+    from pipeline.training.session import Session
 
     session = Session(
         "members",
         recipe=p["train"],
-        decides={k: v for k, v in p.plain().items() if k != "seeds"},
+        parameters={k: v for k, v in p.plain().items() if k != "seeds"},
         code=("stages/members.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
         data=Path("data/prepared"),
     )
     labels = session.data.labels("train")
     members = members_of(p["cooperative.members"], session.data.classes, p["student.arch"])
+    archs = dict.fromkeys(member.arch for member in members.values())
     trained = {}
     for seed in p["seeds"]:
         networks = {
-            **{name: Network(m.arch, sees=rows_of(name, m, labels, seed), apart=True) for name, m in members.items()},
-            **{f"all/{arch}": Network(arch, apart=True) for arch in dict.fromkeys(m.arch for m in members.values())},
+            name: Network(member.arch, sees=visible_rows(name, member, labels, seed), independent=True)
+            for name, member in members.items()
         }
+        networks |= {f"all/{arch}": Network(arch, independent=True) for arch in archs}
         about = {"method": "members", "members": list(members)}
         trained[seed] = session.train(Scratch(label_smoothing=0.0), networks, seed, about)
 
     def fill(folder: Path) -> None:
-        for seed, outs in trained.items():
-            shutil.copytree(outs / "networks", folder / f"seed-{seed}")
+        for seed, outputs in trained.items():
+            shutil.copytree(outputs / "networks", folder / f"seed-{seed}")
 
     if session.accelerator.is_main_process:
         replace_folder(Path("models/members"), fill)

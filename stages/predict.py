@@ -1,4 +1,4 @@
-"""Say what is on images, by an exported student."""
+"""Classify images with an exported student."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,33 +10,34 @@ from stages.command import command
 
 
 def main(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Files, or folders of them.")],
-    model: Annotated[Path, typer.Option(help="A folder that `export` wrote.")] = Path("models/export"),
-    top: Annotated[int, typer.Option(min=1, help="So many classes of each image.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of image files.")],
+    model: Annotated[Path, typer.Option(help="Folder that the stage `export` wrote.")] = Path("models/export"),
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print per image.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
 ) -> None:
-    """Print the most probable classes of every IMAGE, with probabilities.
+    """Print the most probable classes of every IMAGE with their probabilities.
 
-    A file that is no image is said on standard error; the others are answered all the same, and the exit status is 1.
+    A file that is not an image is reported on standard error and skipped, and the exit status is then 1.
     """
     import json
     import sys
 
     from pipeline.errors import DataError
-    from pipeline.export.prediction import Predictor, files_of
+    from pipeline.export.prediction import Predictor, find_files
 
     predict, failed = Predictor(model), False
-    for file in files_of(images):
+    for file in find_files(images):
         try:
-            said = predict(file, top)
+            prediction = predict(file, top)
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
             continue
         if as_json:
-            print(json.dumps(asdict(said)))
+            print(json.dumps(asdict(prediction)))
         else:
-            print(said.image + "  " + "  ".join(f"{c} {p:.4f}" for c, p in zip(said.classes, said.probabilities)))
+            pairs = zip(prediction.classes, prediction.probabilities)
+            print("  ".join([prediction.image, *(f"{c} {p:.4f}" for c, p in pairs)]))
     if failed:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Read a source of images and write them as arrays, split into train, validation and test."""
+"""Split a source of images into train, validation and test, and write the images as arrays."""
 
 from pathlib import Path
 
@@ -8,10 +8,11 @@ OUT = Path("data/prepared")
 
 
 def main() -> None:
-    """Prepare the images of data.source at data.root.
+    """Prepare the images of data.source for training.
 
-    Writes data/prepared: train.npy, validation.npy, test.npy (uint8), split.parquet (which image is where),
-    classes.txt and meta.json. Also refuses members of `cooperative` that lack a class which the data do not have.
+    Writes data/prepared: train.npy, validation.npy and test.npy (uint8; not for streamed images), split.parquet (one
+    row per image), classes.txt and meta.json. Also checks that the data have the classes that cooperative.members
+    names.
     """
     from pipeline.data.members import members_of
     from pipeline.data.prepare import prepare
@@ -28,9 +29,9 @@ def main() -> None:
     shape = f"{width}x{height}x{meta['in_chans']}"
     print(f"prepared {meta['source']}: {counts} images of {shape}, {meta['num_classes']} classes")
     if report.skipped:
-        print(f"skipped {len(report.skipped)} files that are no readable image: {OUT / 'skipped.csv'}")
+        print(f"skipped {len(report.skipped)} unreadable images, listed in {OUT / 'skipped.csv'}")
     if report.shared:
-        print(f"warning: {report.shared} images of test are in train or validation too, pixel for pixel")
+        print(f"warning: {report.shared} test images are also in train or validation, pixel for pixel")
 
 
 if __name__ == "__main__":

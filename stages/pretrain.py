@@ -1,4 +1,4 @@
-"""Train the center teacher, and begin both chains with it."""
+"""Train the center teacher, the first network of both chains."""
 
 import shutil
 from pathlib import Path
@@ -9,35 +9,35 @@ OUTS = (Path("models/teacher"), Path("models/takd/teacher"), Path("models/dgkd/t
 
 
 def main() -> None:
-    """Train the teacher (teacher.arch, train.*) by cross-entropy, or take the user's checkpoint as it is.
+    """Train the teacher (teacher.*, train.*) by cross-entropy, or take the weights of a checkpoint as they are.
 
-    Reads data/prepared; writes models/teacher, models/takd/teacher and models/dgkd/teacher, the same bundle.
+    Reads data/prepared; writes the same bundle to models/teacher, models/takd/teacher and models/dgkd/teacher.
     """
-    from pipeline.core.launch import begin
     from pipeline.params.load import load, runtime
+    from pipeline.runtime.launch import begin
 
     p = load("train", "teacher")
     begin(runtime(), "stages.pretrain")
-    from pipeline.core.outs import replace_folder
-    from pipeline.core.session import Session
-    from pipeline.core.vocabulary import Network
+    from pipeline.core.interface import Network
     from pipeline.errors import ParamsError
     from pipeline.methods.scratch import Scratch
     from pipeline.models.create import new_head
+    from pipeline.storage.atomic import replace_folder
+    from pipeline.training.session import Session
 
     epochs = p["train"].epochs if p["teacher"].epochs is None else p["teacher"].epochs
     session = Session(
         "pretrain",
         recipe=p["train"].model_copy(update={"epochs": epochs}),
-        decides=p.plain(),
+        parameters=p.plain(),
         code=("stages/pretrain.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
         data=Path("data/prepared"),
     )
-    if p["teacher"].pretrained and (said := new_head(p["teacher"].arch, session.data.meta.num_classes)):
+    if p["teacher"].pretrained and (mismatch := new_head(p["teacher"].arch, session.data.meta.num_classes)):
         if epochs == 0:
-            raise ParamsError(f"teacher.epochs: 0 needs a head that fits; {said}")
-        print(f"{said}: it is replaced by a new one, which is trained")
+            raise ParamsError(f"teacher.epochs: 0 requires a head that fits the data; {mismatch}")
+        print(f"{mismatch}: the head is replaced by a new one, which is trained")
     teacher = Network(p["teacher"].arch, pretrained=p["teacher"].pretrained, checkpoint=p["teacher"].checkpoint)
     trained = session.train(
         Scratch(label_smoothing=0.0),

@@ -1,4 +1,4 @@
-"""Losses on logits. Every one is float32 or wider and in nats; a teacher is detached here and nowhere else."""
+"""Losses on logits, in nats and in float32 or wider. Teachers are detached here and nowhere else."""
 
 import math
 
@@ -8,24 +8,29 @@ from torch import Tensor
 
 
 def cross_entropy(z: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the batch of -log softmax(z)[y].
+    """Cross-entropy with the labels: the mean over the batch of -log softmax(z)[y].
 
-    z: [B, C] logits; y: [B] labels.  Returns a scalar.  label_smoothing in [0, 1) mixes y with the uniform law.
+    z: [B, C] logits.  y: [B] labels.  label_smoothing: weight in [0, 1) of the uniform distribution in the target.
+    Returns a scalar.
     """
     return F.cross_entropy(z, y, label_smoothing=label_smoothing)
 
 
 def cross_entropies(z: Tensor, y: Tensor) -> Tensor:
-    """-log softmax(z)[y] of each image, detached: [B].  What elections and feedback are decided by."""
+    """Cross-entropy of each image, -log softmax(z)[y], detached: for decisions, not for training.
+
+    z: [B, C] logits.  y: [B] labels.  Returns [B].
+    """
     return F.cross_entropy(z.detach(), y, reduction="none")
 
 
 def distill(z_s: Tensor, z_t: Tensor, tau: float) -> Tensor:
-    """Temperature-scaled KL from teacher to student (Hinton et al. 2015).
+    """Temperature-scaled KL divergence from teacher to student (Hinton et al. 2015).
 
-    tau^2 / B * sum_b KL(softmax(z_t / tau) || softmax(z_s / tau)).  tau^2 keeps gradients on the scale of
-    cross-entropy as tau grows.  The sum over classes is not divided by their number (published code that uses
-    KLDivLoss's "mean" divides by it).  The teacher is detached: no gradient reaches z_t.
+    tau^2 / B * sum_b KL(softmax(z_t / tau) || softmax(z_s / tau)).  The factor tau^2 keeps gradients on the scale of
+    cross-entropy as tau grows.  The sum over classes is not divided by the number of classes; published code that
+    uses KLDivLoss with its default reduction "mean" does divide by it.  The teacher is detached: no gradient
+    reaches z_t.
 
     z_s, z_t: [B, C] logits.  Returns a scalar.  Raises ValueError if tau <= 0.
     """
@@ -40,22 +45,22 @@ def distill(z_s: Tensor, z_t: Tensor, tau: float) -> Tensor:
 
 
 def distill_mean(z_s: Tensor, z_ts: list[Tensor], tau: float) -> Tensor:
-    """`distill` towards the mean of several teachers' softened probabilities (AVER).
+    """`distill` with the mean of several teachers' softened probabilities as the target (AVER).
 
-    z_s: [B, C] logits; z_ts: the teachers' logits, each [B, C].  Returns a scalar.
+    z_s: [B, C] logits.  z_ts: logits of each teacher, [B, C].  Returns a scalar.  Raises ValueError if tau <= 0.
     """
     p = torch.stack([F.log_softmax(z_t.detach() / tau, dim=1) for z_t in z_ts])
     return distill(z_s, tau * mean_log(p), tau)
 
 
 def mean_log(log_p: Tensor) -> Tensor:
-    """log of the mean of probabilities over the first axis, from their logarithms: [K, B, C] -> [B, C]."""
+    """Log of the mean probability over the first axis, computed from log-probabilities: [K, B, C] -> [B, C]."""
     return torch.logsumexp(log_p, dim=0) - math.log(len(log_p))
 
 
 def mixed_cross_entropy(z: Tensor, y: Tensor, y_f: Tensor, lam: float) -> Tensor:
-    """lam CE(z, y) + (1 - lam) CE(z, y_f): the loss of mixup (Zhang et al. 2018), ORC's L_1.
+    """Mixup's loss, lam CE(z, y) + (1 - lam) CE(z, y_f) (Zhang et al. 2018): L_1 in ORC.
 
-    z: [B, C] logits of lam x + (1 - lam) x_f; y, y_f: [B] labels; lam in [0, 1].  Returns a scalar.
+    z: [B, C] logits of lam x + (1 - lam) x_f.  y, y_f: [B] labels.  lam: in [0, 1].  Returns a scalar.
     """
     return lam * F.cross_entropy(z, y) + (1 - lam) * F.cross_entropy(z, y_f)

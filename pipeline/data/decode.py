@@ -1,4 +1,4 @@
-"""From an encoded image to pixels, whatever its format."""
+"""Decode images of any format that Pillow reads into arrays of pixels."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,24 +12,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import DataError
 
+# Pillow's modes without colour
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 CHUNK = 256
 T = TypeVar("T")
 
 
 def is_grey(image: Path | bytes, name: str) -> bool:
-    """Whether an image has no colour, by its header."""
-    with opened(image, name) as picture:
+    """Whether an image has no colour, according to its header. Raises DataError as `decode` does."""
+    with open_image(image, name) as picture:
         return picture.mode in GREY
 
 
 def decode(image: Path | bytes, name: str, *, channels: int) -> np.ndarray:
-    """Pixels [H, W, channels] uint8.
+    """Decode an image into pixels [H, W, channels] uint8.
 
-    EXIF orientation is applied, 16 bits become 8 by dropping the lower ones, transparency lies on black.
-    Raises DataError naming the image.
+    image: a file, or its content.  name: what messages call the image.  channels: 1 (grey) or 3 (RGB).
+    The EXIF orientation is applied. Values of 16 bits keep their upper 8. Transparent pixels are blended with black.
+    Raises DataError, which names the image, if it is empty, cannot be read or cannot be decoded.
     """
-    with opened(image, name) as picture:
+    with open_image(image, name) as picture:
         try:
             picture.load()
             upright = ImageOps.exif_transpose(picture)
@@ -40,20 +42,24 @@ def decode(image: Path | bytes, name: str, *, channels: int) -> np.ndarray:
 
 
 def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Pixels [H, W, D] as [size, size, D]: the shorter side scaled (bilinear, antialiased), the middle cut out."""
+    """Resize an image so that its shorter side is `size` (bilinear, antialiased) and crop the centre.
+
+    pixels: [H, W, C_in] uint8.  Returns [size, size, C_in] uint8.
+    """
     if pixels.shape[:2] == (size, size):
         return pixels
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
 
 
-def opened(image: Path | bytes, name: str) -> Image.Image:
+def open_image(image: Path | bytes, name: str) -> Image.Image:
+    """Open an image without decoding its pixels. Raises DataError as `decode` does."""
     try:
         if (isinstance(image, bytes) and not image) or (isinstance(image, Path) and image.stat().st_size == 0):
             raise DataError(f"{name} is empty (zero bytes)")
         return Image.open(BytesIO(image) if isinstance(image, bytes) else image)
     except UnidentifiedImageError:
-        raise DataError(f"{name} is no image") from None
+        raise DataError(f"{name} is not an image, or its format is unknown to Pillow") from None
     except OSError as error:
         raise DataError(f"{name} cannot be {'read' if error.errno else 'decoded'}: {error}") from None
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -61,7 +67,10 @@ def opened(image: Path | bytes, name: str) -> Image.Image:
 
 
 def to_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """L or RGB. PIL's own conversion clips 16 bits at 255 and forgets transparency."""
+    """Convert an image to mode L or RGB.
+
+    Pillow's own conversion clips 16-bit values at 255 and ignores transparency, so both are handled here.
+    """
     if picture.mode.startswith("I"):
         values = np.asarray(picture).astype(np.int64)
         picture = Image.fromarray(
@@ -73,12 +82,15 @@ def to_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture.convert("RGB").convert(mode) if mode == "L" and picture.mode == "P" else picture.convert(mode)
 
 
-def in_order(work: Callable[[T], np.ndarray], items: Iterable[T], workers: int) -> Iterator[np.ndarray]:
-    """work(item) for every item, in order; with workers > 0 so many threads do it (decoders release Python's lock)."""
+def map_in_order(work: Callable[[T], np.ndarray], items: Iterable[T], workers: int) -> Iterator[np.ndarray]:
+    """Yield work(item) for every item, in order.
+
+    workers: threads that do the work, which helps because decoders release Python's global interpreter lock; 0: none.
+    """
     if workers == 0:
         yield from map(work, items)
         return
     remaining = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(islice(remaining, CHUNK)):  # no more than a chunk is ever in memory
+        while chunk := list(islice(remaining, CHUNK)):  # so that at most CHUNK results are in memory
             yield from pool.map(work, chunk)

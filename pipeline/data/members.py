@@ -1,4 +1,4 @@
-"""Which images each member of a cooperative group has: whole classes lacking, and a part of the rest."""
+"""The training images of each member of a cooperative group: it lacks whole classes and keeps a part of the rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.counters import hash64
+from pipeline.core.randomness import hash64
 from pipeline.errors import ParamsError
 
 KEY = "params.yaml: cooperative.members"
@@ -14,7 +14,11 @@ KEY = "params.yaml: cooperative.members"
 
 @dataclass(frozen=True)
 class Member:
-    """One member: its architecture, the labels it lacks, and what it keeps of the rest."""
+    """A member of the group.
+
+    arch: its architecture.  lacks: labels of the classes that it never sees.  keeps: of every other class, a fraction
+    of the images, or "i/n" for shard i of n.
+    """
 
     arch: str
     lacks: tuple[int, ...]
@@ -22,40 +26,43 @@ class Member:
 
 
 def members_of(section: Any, classes: Sequence[str], student_arch: str) -> dict[str, Member]:
-    """The members that params.yaml asks for, with classes resolved to labels.
+    """Return the members that params.yaml defines, with classes resolved to labels.
 
-    section: the value of cooperative.members, either auto: K (K members of the student's architecture, the k-th
-    lacking class k) or name -> arch, lacks, keeps.  Raises ParamsError for a class that the data do not have.
+    section: the value of `cooperative.members`: either `auto: K`, for K members of the student's architecture, of which
+    the k-th lacks class k; or a mapping from names to `arch`, `lacks` and `keeps`.  classes: names by label.
+    Raises ParamsError if a member lacks a class that the data do not have, or lacks every class.
     """
     auto = getattr(section, "auto", None)
     if auto is not None:
         if auto > len(classes):
-            raise ParamsError(f"{KEY}.auto: {auto} members cannot lack one each of {len(classes)} classes")
+            raise ParamsError(f"{KEY}.auto: {auto} members cannot each lack a different one of {len(classes)} classes")
         return {f"m{k}": Member(student_arch, (k,), 1.0) for k in range(auto)}
     members = {}
     for name, spec in section.items():
-        lacks = tuple(label_of(wanted, classes, f"{KEY}.{name}.lacks") for wanted in spec.lacks)
+        lacks = tuple(label_of(c, classes, f"{KEY}.{name}.lacks") for c in spec.lacks)
         if len(set(lacks)) == len(classes):
-            raise ParamsError(f"{KEY}.{name}.lacks: every class is lacking, nothing is left to learn")
+            raise ParamsError(f"{KEY}.{name}.lacks: it lists every class: leave at least one to learn")
         members[name] = Member(spec.arch, lacks, spec.keeps)
     return members
 
 
-def label_of(wanted: int | str, classes: Sequence[str], key: str) -> int:
-    """The label of a class given by its label or its name."""
-    if isinstance(wanted, int) and 0 <= wanted < len(classes):
-        return wanted
-    if isinstance(wanted, str) and wanted in classes:
-        return list(classes).index(wanted)
+def label_of(label_or_name: int | str, classes: Sequence[str], key: str) -> int:
+    """The label of a class given by its label or its name. Raises ParamsError, which names `key`, if there is none."""
+    if isinstance(label_or_name, int) and 0 <= label_or_name < len(classes):
+        return label_or_name
+    if isinstance(label_or_name, str) and label_or_name in classes:
+        return list(classes).index(label_or_name)
     shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-    raise ParamsError(f"{key}: the data have no class {wanted!r}; their {len(classes)} classes are {shown}")
+    raise ParamsError(f"{key}: the data have no class {label_or_name!r}; their {len(classes)} classes are {shown}")
 
 
-def rows_of(name: str, member: Member, labels: np.ndarray, seed: int) -> np.ndarray:
-    """The training rows that a member sees, ascending.
+def visible_rows(name: str, member: Member, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the training rows that a member sees, ascending.
 
-    Every class but those it lacks; of each, the fraction `keeps` (drawn for each member), or shard i of n ("i/n",
-    disjoint between the members that name the same n).
+    These are rows of all classes except those that it lacks. A fraction `keeps` is drawn from each class independently
+    for each member. With `keeps` = "i/n", the member gets shard i of n; the shards of members with the same n are
+    disjoint.
+    labels: [N], of all training images.
     """
     kept = []
     for label in sorted(set(labels.tolist()) - set(member.lacks)):

@@ -1,9 +1,8 @@
-"""From a source to data/prepared: who is in which split, pixels as arrays, and what training must know of them."""
+"""Prepare a source for training: split it, write its pixels as arrays, and compute its statistics."""
 
 import csv
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,21 @@ from pipeline.data.decode import fitted
 from pipeline.data.source import Defaults, Source
 from pipeline.data.split import stratified
 from pipeline.errors import DataError
+from pipeline.storage.atomic import replace_folder
 
-Chosen = dict[str, tuple[str, np.ndarray]]  # split -> the source's split, and its rows
+# split -> the source's split that its images come from, and their rows there
+Chosen = dict[str, tuple[str, np.ndarray]]
 SPLITS = ("train", "validation", "test")
-SAMPLE = 1024  # training images of a streamed set that are read for its mean and standard deviation, about
+SAMPLE = 1024  # approximate number of training images behind the statistics of a streamed data set
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. shared: test images whose pixels are those of a training or validation image; None: unknown,
-    for a streamed set is not read whole.
+    """What `prepare` wrote.
+
+    meta: the content of meta.json.  skipped: name of each image that could not be read, and why.
+    shared: number of distinct test images that are also in train or validation, pixel for pixel; None for a streamed
+    data set, because its images are not all read.
     """
 
     meta: dict[str, Any]
@@ -32,49 +36,46 @@ class Report:
 
 
 def prepare(source: Source, data: Any, folder: Path) -> Report:
-    """Write a folder of prepared data. Nothing is left half-written.
+    """Write the folder of prepared data, and replace the previous one only once the new one is complete.
 
-    data: the section of params.yaml.  Raises DataError naming a file, row or split.
+    data: section `data` of params.yaml.  Raises DataError, which names the file, row or split at fault.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        report = write(source, data, partial)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
-    return report
+    reports = []
+    replace_folder(folder, lambda partial: reports.append(write(source, data, partial)))
+    return reports[0]
 
 
 def choose(source: Source, data: Any) -> Chosen:
-    """The images of train, validation and test. What the source lacks is split off its training images: validation
-    as data.validation says, and as large a test split.
+    """Select the images of train, validation and test.
+
+    A validation or test split that the source lacks is split off its training images. It is stratified and has as many
+    images as `data.validation` says. Raises DataError if there are too few training images.
     """
     labels = source.splits["train"].labels
-    wanted = source.defaults.validation if data.validation is None else data.validation
-    n = round(wanted * len(labels)) if isinstance(wanted, float) else wanted
-    left = np.arange(len(labels))
+    validation = source.defaults.validation if data.validation is None else data.validation
+    n = round(validation * len(labels)) if isinstance(validation, float) else validation
+    remaining = np.arange(len(labels))
     chosen: Chosen = {}
     for split in ("test", "validation"):
         if split in source.splits:
             chosen[split] = (split, np.arange(len(source.splits[split].labels)))
             continue
-        if not 0 < n < len(left):
-            raise DataError(f"data.validation: {n} of {len(left)} training images cannot be split off")
-        held = left[stratified(labels[left], n, data.seed, split)]
-        chosen[split] = ("train", held)
-        left = np.setdiff1d(left, held)
+        if not 0 < n < len(remaining):
+            raise DataError(
+                f"data.validation: cannot split {n} of {len(remaining)} training images off for {split}: "
+                f"the number must be between 1 and {len(remaining) - 1}"
+            )
+        held_out = remaining[stratified(labels[remaining], n, data.seed, split)]
+        chosen[split] = ("train", held_out)
+        remaining = np.setdiff1d(remaining, held_out)
     limit = source.defaults.limit if data.limit is None else data.limit
-    if limit is not None and limit < len(left):
-        left = left[stratified(labels[left], limit, data.seed, "limit")]
-    return {"train": ("train", left), "validation": chosen["validation"], "test": chosen["test"]}
+    if limit is not None and limit < len(remaining):
+        remaining = remaining[stratified(labels[remaining], limit, data.seed, "limit")]
+    return {"train": ("train", remaining), "validation": chosen["validation"], "test": chosen["test"]}
 
 
 def write(source: Source, data: Any, folder: Path) -> Report:
-    """Fill a folder with arrays (of a streamed set: none), table, classes and meta.json."""
+    """Write arrays (not for a streamed data set), table, class names and meta.json into an empty folder."""
     chosen = choose(source, data)
     size = source.defaults.image_size if data.image_size is None else data.image_size
     sha256 = {}
@@ -113,7 +114,7 @@ def write(source: Source, data: Any, folder: Path) -> Report:
 
 
 def write_table(source: Source, chosen: Chosen, folder: Path) -> None:
-    """Which image is where, what the classes are called, and what was skipped."""
+    """Write split.parquet (one row per image), classes.txt and, if any image was skipped, skipped.csv."""
     import polars as pl
 
     frames = []
@@ -139,7 +140,11 @@ def write_table(source: Source, chosen: Chosen, folder: Path) -> None:
 
 @dataclass
 class Pixels:
-    """The images of a split as they are written: their shape, and exact sums over each channel's values."""
+    """Statistics of the images of a split, gathered while they are written.
+
+    shape: [H, W, C_in] of every image.  n: number of images.  total, squares: per channel, the exact sums of the
+    values and of their squares.  hashes: one per distinct image.
+    """
 
     shape: tuple[int, int, int] | None = None
     n: int = 0
@@ -147,7 +152,8 @@ class Pixels:
     squares: Any = 0
     hashes: set[bytes] = field(default_factory=set)
 
-    def take(self, image: np.ndarray) -> None:
+    def add(self, image: np.ndarray) -> None:
+        """Add an image [H, W, C_in] uint8."""
         self.n += 1
         values = image.reshape(-1, image.shape[2]).astype(np.int64)
         self.total = self.total + values.sum(0)
@@ -155,7 +161,7 @@ class Pixels:
         self.hashes.add(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
 
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel, of pixels in 0..1."""
+        """Mean and standard deviation of each channel, for pixels in [0, 1]. A standard deviation is at least 1e-4."""
         assert self.shape is not None
         count = self.n * self.shape[0] * self.shape[1]
         mean = self.total / count
@@ -166,9 +172,11 @@ class Pixels:
 def write_images(
     source: Source, origin: str, rows: np.ndarray, file: Path, size: int | None, shape: tuple[int, int, int] | None
 ) -> Pixels:
-    """The rows' pixels as an array [N, H, W, D] in a file, one by one: no more is ever in memory.
+    """Write the images at `rows` to a .npy file [N, H, W, C_in] uint8, one at a time to bound the memory in use.
 
-    size: what images are fitted to, or None.  shape: of the images before them, or None.
+    origin: the source's split.  size: side to which images are resized and cropped; None: they keep their size.
+    shape: [H, W, C_in] that the images must have; None: that of the first one.
+    Raises DataError if images differ in shape or if there are none.
     """
     written = Pixels(shape)
     with file.open("wb") as out:
@@ -181,31 +189,38 @@ def write_images(
             if image.shape != shape:
                 name = source.splits[origin].names[rows[k]]
                 raise DataError(
-                    f"{name} is {said(image.shape)}, the images before it {said(shape)}: set data.image_size"
+                    f"{name} is {shape_text(image.shape)}, but the images before it are {shape_text(shape)}: "
+                    f"set data.image_size to resize all images"
                 )
             out.write(image.data)
-            written.take(image)
+            written.add(image)
     if written.shape is None:
-        raise DataError(f"there are no images for {file.stem}")
+        raise DataError(f"split {file.stem} has no images")
     return written
 
 
 def sample(source: Source, origin: str, rows: np.ndarray, file: Path, size: int | None) -> Pixels:
-    """Every so many of a streamed set's training images, for their mean and standard deviation alone."""
+    """Compute the statistics of a streamed data set from about SAMPLE evenly spaced training images.
+
+    file: a temporary file.  The other parameters are those of `write_images`.
+    """
     written = write_images(source, origin, rows[:: max(1, len(rows) // SAMPLE)], file, size, None)
     file.unlink()
     return written
 
 
-def said(shape: Any) -> str:
+def shape_text(shape: Any) -> str:
+    """[H, W, C_in] as messages show it: WxHxC."""
     return f"{shape[1]}x{shape[0]}x{shape[2]}"
 
 
 def padding(defaults: Defaults, size: int) -> int:
+    """The source's padding in pixels, or an eighth of `size`, the shorter side of the images."""
     return max(1, round(size / 8)) if defaults.pad is None else defaults.pad
 
 
 def digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
     total = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):

@@ -1,4 +1,4 @@
-"""What `prepare` wrote: images as memory-mapped arrays, and the table of which image is where."""
+"""Read what `prepare` wrote: images as memory-mapped arrays, and a table with one row per image."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.data.streaming import Streamed
+    from pipeline.data.streaming import StreamedViews
     from pipeline.data.views import Views
 
 SPLITS = ("train", "validation", "test")
@@ -22,9 +22,12 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Meta:
-    """What training must know of the images. mean, std: one a channel, of the training pixels in 0..1.
+    """The content of meta.json.
 
-    root: where a streamed set's images are, which are not copied; else None.
+    source: `data.source`.  root: folder of a streamed data set's images; else None.  image_size: height and width.
+    mean, std: per channel, of the training pixels in [0, 1].  pad: pixels around a training image before a random crop.
+    flip: whether training images are mirrored.  counts: images of each split.  sha256: digest of each array and of the
+    table.
     """
 
     source: str
@@ -41,13 +44,14 @@ class Meta:
 
 
 class Prepared:
-    """The folder data/prepared."""
+    """The folder of prepared data, data/prepared."""
 
     def __init__(self, folder: Path, meta: Meta):
         self.folder, self.meta = folder, meta
 
     @classmethod
     def read(cls, folder: Path) -> "Prepared":
+        """Read meta.json. Raises DataError if it is missing."""
         try:
             meta = json.loads((folder / "meta.json").read_text())
         except FileNotFoundError:
@@ -58,26 +62,30 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all that was prepared: meta.json holds the digests of the arrays."""
+        """SHA-256 of meta.json. It changes with the images, too, because meta.json holds their digests."""
         return hashlib.sha256((self.folder / "meta.json").read_bytes()).hexdigest()
 
     @property
     def classes(self) -> list[str]:
+        """The names of the classes, by label."""
         return (self.folder / "classes.txt").read_text("utf-8").splitlines()
 
     @cached_property
     def table(self) -> Any:
-        """index, source, label, class, split: one row an image."""
+        """One row per image, with columns `index`, `source`, `label`, `class` and `split`.
+
+        A streamed data set adds `size` (bytes) and `mtime` (ns).
+        """
         import polars as pl
 
         return pl.read_parquet(self.folder / "split.parquet")
 
     def images(self, split: str) -> np.ndarray:
-        """[N, H, W, D] uint8, memory-mapped."""
+        """The images of a split, memory-mapped: [N, H, W, C_in] uint8. A streamed data set has none."""
         return np.load(self.folder / f"{split}.npy", mmap_mode="r")
 
     def labels(self, split: str) -> np.ndarray:
-        """[N] int64."""
+        """The labels of a split: [N] int64."""
         return self.table.filter(self.table["split"] == split)["label"].to_numpy().astype(np.int64)
 
     def views(
@@ -88,10 +96,11 @@ class Prepared:
         pad: int | None = None,
         flip: bool | None = None,
         workers: int = 0,
-    ) -> "Views | Streamed":
-        """A split on the device; pad and flip None mean the data's own. Only the training split is flipped.
+    ) -> "Views | StreamedViews":
+        """Create the views of a split on a device.
 
-        workers: threads that decode a streamed set.
+        pad, flip: None means the data's own values. Only the training split is mirrored, and a streamed data set is not
+        padded.  workers: threads that decode the images of a streamed data set.
         """
         meta = self.meta
         shared: dict[str, Any] = {
@@ -102,10 +111,10 @@ class Prepared:
             "device": device,
         }
         if meta.root is not None:
-            from pipeline.data.streaming import Streamed
+            from pipeline.data.streaming import StreamedViews
 
             files = self.table.filter(self.table["split"] == split)
-            return Streamed(
+            return StreamedViews(
                 Path(meta.root), files, self.labels(split), image_size=meta.image_size, workers=workers, **shared
             )
         from pipeline.data.views import Views

@@ -1,4 +1,4 @@
-"""What a source of images gives, whatever it is: labelled images by split, read one by one."""
+"""The interface of a source of images: labelled images by split, read one at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What null in params.yaml means for a source. None: all images; a tenth of the training images for validation;
-    an eighth of the image's size for padding; images as large as they are.
+    """What `auto` in params.yaml means for a source.
+
+    image_size: height and width in pixels; None: the images keep their size.  limit: number of training images kept;
+    None: all.  validation: number or fraction of the training images that are split off.  pad: pixels; None: an eighth
+    of the shorter side.  flip: whether training images are mirrored.
     """
 
     image_size: int | None = None
@@ -26,7 +29,10 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a split, before any is read. names: [N] what each is called in its source; labels: [N]."""
+    """The images of a split, before any of them is read.
+
+    names: what each of the N images is called in its source.  labels: [N] int64.
+    """
 
     names: list[str]
     labels: np.ndarray
@@ -34,21 +40,29 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Where the files of a streamed set are, and by what a change shows. times: split -> size and mtime of its rows."""
+    """The location of a streamed data set, and what reveals a changed file.
+
+    root: folder of the images.  times: for each split, a table with columns `size` (bytes) and `mtime` (ns), whose rows
+    are those of the split.
+    """
 
     root: Path
     times: dict[str, "pl.DataFrame"]
 
 
 class Source(Protocol):
-    """A data set. `splits` has train, and validation and test where the data come with them."""
+    """A data set. `splits` has train, and validation and test if the data include them.
 
-    manifest: Manifest | None  # of a streamed set, which training itself reads, nothing being copied
+    manifest: of a streamed data set, whose images training itself reads; else None.  classes: names by label.
+    skipped: name of each image that could not be read, and why.
+    """
+
+    manifest: Manifest | None
     classes: list[str]
     defaults: Defaults
     splits: dict[str, Split]
-    skipped: list[tuple[str, str]]  # what could not be read, and why
+    skipped: list[tuple[str, str]]
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Those rows (ascending) of a split, one by one: uint8 [H, W, D]."""
+        """Yield the images at `rows` (ascending) of a split, one at a time: [H, W, C_in] uint8."""
         ...

@@ -1,14 +1,15 @@
-"""Choosing images: stratified, seeded, and the same on every machine."""
+"""Stratified, seeded selection of images that is the same on every machine."""
 
 import numpy as np
 
-from pipeline.core.counters import hash64
+from pipeline.core.randomness import hash64
 
 
 def stratified(labels: np.ndarray, n: int, *counters: int | str) -> np.ndarray:
-    """n rows in which every class has its share of all rows; ascending.
+    """Select n rows in which every class has the same share as in all rows.
 
-    Shares are rounded by largest remainder, so that exactly n come out.  counters: what the draw is a function of.
+    labels: [N].  counters: integers and words that, together with the label, seed the draw.
+    Returns [n] rows, ascending. Shares are rounded by the largest remainder method, so that exactly n are selected.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     exact = n * sizes / len(labels)

@@ -1,4 +1,7 @@
-"""Views of a set that is decoded while it trains, and what `prepare` writes of such a set: no pixel, only names."""
+"""Views of a data set that is too large to copy, so that its images are decoded during training.
+
+`prepare` writes the names of its images and no pixels.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,22 +14,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pipeline.core.counters import uniforms
+from pipeline.core.randomness import uniforms
 from pipeline.data.decode import decode
 from pipeline.data.views import Views
 from pipeline.errors import DataError
 
-SCALE = (0.08, 1.0)  # area of a random crop, as a fraction of the image's
-RATIO = (3 / 4, 4 / 3)  # of its width to its height
-MARGIN = 0.875  # side of the middle crop that is tested on, as a fraction of the shorter side
+SCALE = (0.08, 1.0)  # area of a random crop, as a fraction of the image's area
+RATIO = (3 / 4, 4 / 3)  # aspect ratio of a random crop, width / height
+MARGIN = 0.875  # size of the centre crop for testing, relative to the largest crop of its aspect ratio
+REWRITE = "run `python -m stages.manifest` again"
 
 
-class Streamed:
-    """Images decoded by threads and cropped on the device: a random crop of random size and shape (Szegedy et al.
-    2015, torchvision's RandomResizedCrop) to train on, the middle to test on.
+class StreamedViews:
+    """Images that threads decode and the device crops.
 
-    One draw decides a crop's size and shape; where it does not fit, it is cut to the image (torchvision draws again).
-    files: name, size and mtime of each image, which may not have changed.  workers: threads; 0: none.
+    Training uses a random crop of random size and aspect ratio (Szegedy et al. 2015; torchvision's
+    `RandomResizedCrop`). Testing uses the centre crop. Unlike torchvision, which draws again if a crop does not fit,
+    this class draws size and aspect ratio once and cuts the crop to the image.
+
+    root: folder of the images.  files: table with columns `source` (path below root), `size` and `mtime`; a file that
+    has changed since raises DataError when it is decoded.  labels: [N].  mean, std: per channel, for pixels in [0, 1].
+    image_size: height and width of the views.  flip: whether each image is mirrored with probability 1/2.
+    workers: decoding threads; 0: the calling thread decodes.
     """
 
     def __init__(
@@ -52,56 +61,66 @@ class Streamed:
         self.shift = (self.mean / self.std).to(device).reshape(-1, 1, 1)
         self.flip, self.device = flip, device
         self.pool = ThreadPoolExecutor(workers) if workers else None
-        self.waiting: dict[int, Future[Tensor]] = {}
+        self.pending: dict[int, Future[Tensor]] = {}
 
     def __len__(self) -> int:
+        """Number of images."""
         return len(self.names)
 
     def ahead(self, index: Tensor) -> None:
-        """Begin to decode images that will be asked for next."""
+        """Start to decode the images of the next batch.  index: [B]."""
         if self.pool:
-            self.waiting = {i: self.waiting.get(i) or self.pool.submit(self.ready, i) for i in index.tolist()}
+            self.pending = {i: self.pending.get(i) or self.pool.submit(self.load, i) for i in index.tolist()}
 
-    def ready(self, i: int) -> Tensor:
-        """Decoded, in pinned memory for a GPU, which would be waited for to copy from any other."""
+    def load(self, i: int) -> Tensor:
+        """Decode an image, into pinned memory if the device is a GPU, so that the copy to it is asynchronous."""
         pixels = self.decode(i)
         return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
     def decode(self, i: int) -> Tensor:
-        """Pixels [D, H, W] uint8. JPEG by torchvision's decoder, twice as fast as Pillow's, all else by Pillow."""
+        """Decode an image into pixels [C_in, H, W] uint8.
+
+        torchvision decodes JPEG files, twice as fast as Pillow, which decodes all others. Raises DataError if the file
+        is missing, has changed or cannot be decoded.
+        """
         from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
         file = self.root / self.names[i]
         try:
             stat = file.stat()
         except OSError:
-            raise DataError(f"{file} is gone since the manifest was written: write it anew") from None
+            raise DataError(f"{file} is missing, but the manifest lists it: {REWRITE}") from None
         if (stat.st_size, stat.st_mtime_ns) != (self.sizes[i], self.mtimes[i]):
-            raise DataError(f"{file} has changed since the manifest was written: write it anew")
+            raise DataError(f"{file} has changed since the manifest was written: {REWRITE}")
         if file.suffix.lower() in (".jpg", ".jpeg"):
             try:
                 pixels = decode_jpeg(read_file(str(file)), ImageReadMode.RGB, apply_exif_orientation=True)
                 assert isinstance(pixels, Tensor)
                 return pixels
             except RuntimeError:
-                pass  # PNG under a false name, CMYK: Pillow knows, or says what is wrong
+                pass  # CMYK, or another format with this suffix: Pillow decodes it, or its error says why not
         return torch.from_numpy(decode(file, str(file), channels=self.in_chans).copy()).permute(2, 0, 1)
 
     def decoded(self, index: Tensor) -> list[Tensor]:
+        """Images on the device, each [C_in, H, W] uint8 in its own size.  index: [B]."""
         rows = index.tolist()
         self.ahead(index)
         if not self.pool:
-            return [self.ready(i).to(self.device, non_blocking=True) for i in rows]
-        waiting, self.waiting = self.waiting, {}
-        return [waiting[i].result().to(self.device, non_blocking=True) for i in rows]
+            return [self.load(i).to(self.device, non_blocking=True) for i in rows]
+        pending, self.pending = self.pending, {}
+        return [pending[i].result().to(self.device, non_blocking=True) for i in rows]
 
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
-        """Augmented, normalised images [B, D, H, W] float32.  index: [B]; on the CPU it costs a GPU no wait."""
+        """Augmented, normalised images [B, C_in, H, W] float32.  index: [B], on the CPU to avoid a synchronisation."""
         names = ("area", "ratio", "top", "left", "flip")
         draws = uniforms(seed, names, epoch, index).T.tolist()
         return torch.stack([self.random_crop(image, *draw) for image, draw in zip(self.decoded(index), draws)])
 
     def random_crop(self, image: Tensor, area: float, ratio: float, top: float, left: float, flip: float) -> Tensor:
+        """Crop, resize and mirror an image [C_in, H, W] according to five draws from [0, 1).
+
+        Returns [C_in, *image_size] float32, normalised.
+        """
         height, width = image.shape[1:]
         pixels = height * width * (SCALE[0] + (SCALE[1] - SCALE[0]) * area)
         shape = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * ratio)
@@ -112,10 +131,11 @@ class Streamed:
         return crop.flip(2) if self.flip and flip < 0.5 else crop
 
     def plain(self, index: Tensor) -> Tensor:
-        """Normalised images [B, D, H, W] float32, without augmentation."""
-        return torch.stack([self.middle(image) for image in self.decoded(index)])
+        """Normalised centre crops [B, C_in, H, W] float32, without augmentation.  index: [B]."""
+        return torch.stack([self.centre_crop(image) for image in self.decoded(index)])
 
-    def middle(self, image: Tensor) -> Tensor:
+    def centre_crop(self, image: Tensor) -> Tensor:
+        """Crop and resize the centre of an image [C_in, H, W].  Returns [C_in, *image_size] float32, normalised."""
         height, width = image.shape[1:]
         side = min(height / self.image_size[0], width / self.image_size[1]) * MARGIN
         h, w = (max(1, min(n, round(side * s))) for n, s in zip((height, width), self.image_size))
@@ -123,19 +143,26 @@ class Streamed:
         return self.resized(image[:, y : y + h, x : x + w], self.image_size)
 
     def resized(self, crop: Tensor, size: tuple[int, int]) -> Tensor:
-        """A crop [D, h, w] in a size, antialiased, normalised."""
+        """Resize a crop [C_in, h, w] to [C_in, *size] (bilinear, antialiased) and normalise it."""
         x = interpolate(crop[None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0]
         return x * self.scale - self.shift
 
     def joined(self, images: Tensor, labels: Tensor) -> "Joined":
-        """These images and then others, [M, H, W, D] float32 in 0..255: their rows are len(self) and up."""
+        """Views of these images followed by others, which get the rows from len(self) on.
+
+        images: [M, H, W, C_in] float32 in [0, 255].  labels: [M].
+        """
         return Joined(self, images, labels)
 
 
 class Joined:
-    """Streamed images, and after them others that are in memory and are mirrored at most."""
+    """Streamed images followed by images in memory.
 
-    def __init__(self, first: Streamed, images: Tensor, labels: Tensor):
+    The images in memory are mirrored but not cropped.  first: the streamed views.  images: [M, H, W, C_in] float32 in
+    [0, 255].  labels: [M].
+    """
+
+    def __init__(self, first: StreamedViews, images: Tensor, labels: Tensor):
         self.first, self.labels = first, torch.cat([first.labels, labels.to(first.device)])
         self.others = Views(
             images,
@@ -151,12 +178,15 @@ class Joined:
         self.image_size, self.in_chans, self.num_classes = first.image_size, first.in_chans, first.num_classes
 
     def __len__(self) -> int:
+        """Number of images, streamed and in memory."""
         return len(self.labels)
 
     def ahead(self, index: Tensor) -> None:
+        """Start to decode the streamed images of the next batch.  index: [B]."""
         self.first.ahead(index[index < len(self.first)])
 
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Augmented, normalised images [B, C_in, H, W] float32.  index: [B]."""
         n = len(self.first)
         x = torch.empty(len(index), self.in_chans, *self.image_size, device=self.first.device)
         for part, views, start in ((index < n, self.first, 0), (index >= n, self.others, n)):
@@ -166,7 +196,9 @@ class Joined:
         return x
 
     def plain(self, index: Tensor) -> Tensor:
-        raise NotImplementedError("nothing asks for them")
+        """Not implemented: no method uses joined images without augmentation."""
+        raise NotImplementedError("joined streamed views have no plain images: use the streamed views themselves")
 
     def joined(self, images: Tensor, labels: Tensor) -> "Joined":
-        raise NotImplementedError("a leg has extra images once")
+        """Not implemented: a leg has extra images only once."""
+        raise NotImplementedError("joined streamed views cannot be joined again: join all extra images at once")

@@ -1,4 +1,4 @@
-"""A split on the device, and augmented views of it as a function of (seed, epoch, index)."""
+"""A split in device memory, and its augmented views as a function of (seed, epoch, index)."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core.counters import uniforms
+from pipeline.core.randomness import uniforms
 
 
 class Views:
-    """Images resident on the device, padded, and mirrored beside; a batch is one gather of rows of pixels.
+    """Images that stay in device memory, padded, together with their mirror images.
 
-    images: [N, H, W, D] uint8, or float32 in 0..255; labels: [N].  mean, std: one a channel, of pixels in 0..1.
-    pad: pixels of zeros around an image, of which a random crop of its own size is taken; flip: mirror half of them.
+    A batch is a single gather of rows of pixels, so augmentation runs on the device and needs no data loader.
+
+    images: [N, H, W, C_in] uint8, or float32 in [0, 255].  labels: [N].  mean, std: per channel, for pixels in [0, 1].
+    pad: pixels of zeros around an image; the augmentation crops a random window of the original size.
+    flip: whether each image is mirrored with probability 1/2.
     """
 
     def __init__(
@@ -29,51 +32,55 @@ class Views:
         device: torch.device,
     ):
         images = torch.as_tensor(np.array(images)) if isinstance(images, np.ndarray) else images
-        _, height, width, depth = images.shape
-        self.image_size, self.in_chans, self.num_classes = (height, width), depth, num_classes
+        _, height, width, channels = images.shape
+        self.image_size, self.in_chans, self.num_classes = (height, width), channels, num_classes
         self.pad, self.flip, self.device = pad, flip, device
         self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
         self.std = torch.as_tensor(std, dtype=torch.float32)
-        # The images in black frames, and beside them their mirror images.
-        sides = torch.zeros(1 + flip, len(images), height + 2 * pad, width + 2 * pad, depth, dtype=images.dtype)
+        # [0]: the padded images; [1], if flip: their mirror images.
+        sides = torch.zeros(1 + flip, len(images), height + 2 * pad, width + 2 * pad, channels, dtype=images.dtype)
         sides[0, :, pad : pad + height, pad : pad + width] = images
         sides[1:] = sides[0].flip(2)
         self.sides = sides.to(device)
         self.wide = width + 2 * pad
         self.per_image = (height + 2 * pad) * self.wide
-        # Row k holds `width` pixels from pixel k on: any row of any crop is one of them, and none is copied.
+        # Row k views the `width` pixels from pixel k on, without a copy. Every row of every crop is one of these rows.
         pixels = self.sides[..., 0].numel()
-        self.rows = self.sides.as_strided((pixels - width + 1, width * depth), (depth, 1))
-        # As long as an image: to multiply by three numbers in turn costs as much as the gather itself.
+        self.rows = self.sides.as_strided((pixels - width + 1, width * channels), (channels, 1))
+        # Expanded to the size of an image, because broadcasting over the channels takes as long as the gather itself.
         self.scale = (1 / (255 * self.std)).repeat(height * width).to(device)
         self.shift = (self.mean / self.std).repeat(height * width).to(device)
         self.down = torch.arange(height, device=device) * self.wide
 
     def __len__(self) -> int:
+        """Number of images."""
         return len(self.labels)
 
     def ahead(self, index: Tensor) -> None:
-        """Begin to read images that will be asked for next: nothing to do, they are here."""
+        """Start to load the images of the next batch. Does nothing, since all images are in memory."""
 
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
-        """Augmented, normalised images [B, D, H, W] float32.  index: [B], on any device."""
+        """Augmented, normalised images [B, C_in, H, W] float32.  index: [B], on any device."""
         index = index.to(self.device, non_blocking=True)
         draws = uniforms(seed, ("top", "left", "flip"), epoch, index)
         top, left = (draws[:2] * (2 * self.pad + 1)).to(torch.int64)
         if not self.flip:
             return self.gather(index, top, left)
         mirrored = draws[2] < 0.5
-        # A crop's mirror image begins where the crop ends.
+        # The mirror image of a crop starts at the column where the crop ends.
         return self.gather(index + len(self) * mirrored, top, torch.where(mirrored, 2 * self.pad - left, left))
 
     def plain(self, index: Tensor) -> Tensor:
-        """Normalised images [B, D, H, W] float32, without augmentation."""
+        """Normalised images [B, C_in, H, W] float32, without augmentation.  index: [B], on the device."""
         middle = torch.full_like(index, self.pad)
         return self.gather(index, middle, middle)
 
     def gather(self, index: Tensor, top: Tensor, left: Tensor) -> Tensor:
-        """Crops that begin at (top, left) of a padded image; from len(self) on, index is of the mirrored ones."""
+        """Normalised crops [B, C_in, H, W] float32 that start at (top, left) in the padded images.
+
+        index, top, left: [B].  Image len(self) + i is the mirror image of image i.
+        """
         first = index * self.per_image + top * self.wide + left
         pixels = self.rows.index_select(0, (first[:, None] + self.down).reshape(-1))
         x = pixels.reshape(len(index), -1).to(torch.float32).mul_(self.scale).sub_(self.shift)
@@ -81,12 +88,15 @@ class Views:
 
     @property
     def images(self) -> Tensor:
-        """[N, H, W, D], as they were given."""
+        """The original images [N, H, W, C_in], on the CPU."""
         height, width = self.image_size
         return self.sides[0, :, self.pad : self.pad + height, self.pad : self.pad + width].cpu()
 
     def joined(self, images: Tensor, labels: Tensor) -> "Views":
-        """These images and then others, [M, H, W, D] float32 in 0..255: their rows are len(self) and up."""
+        """Views of these images followed by others, which get the rows from len(self) on.
+
+        images: [M, H, W, C_in] float32 in [0, 255].  labels: [M].
+        """
         return Views(
             torch.cat([self.images.to(torch.float32), images.to(torch.float32)]),
             torch.cat([self.labels.cpu(), labels.cpu()]),

@@ -1,6 +1,10 @@
-"""All methods beside each other: what report says, as plain data. Reads results/, imports no torch."""
+"""Comparison of all methods: the numbers behind the table, the page and results/summary.json.
+
+The module reads results/eval and results/cost. It does not format, draw or load a network, and it imports no torch.
+"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,20 +12,30 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.evaluation.statistics import Comparison, Spread, compare, judged, spread
+from pipeline.evaluation.statistics import Comparison, Estimate, compare, estimate, holm_verdicts
 
 REFERENCE = "kd"
-METHODS = ("scratch", "kd", "dml", "takd", "dgkd", "sdgkd", "orc", "cooperative")
-"""What the papers propose; every other entry of params.yaml's `methods` is a control."""
-MEANS = ("top5", "error1", "error5", "nll", "ece")
+AVERAGED_METRICS = ("top5", "error1", "error5", "nll", "ece")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One method over its seeds."""
+    """The test results of one method.
+
+    Attributes:
+        name: The method's key in `methods` of params.yaml.
+        kind: The module in pipeline/methods that implements it.
+        control: Whether the method is a control, which the report lists in a table of its own.
+        seeds: Maps a seed to its results, as results/eval/NAME.json stores them.
+        n_images: Number of test images.
+        cost: The content of results/cost/NAME.json.
+        student: Name of the trained student, or None if the method trains a group.
+        members: Names of the group's members; empty if the method trains a student.
+    """
 
     name: str
     kind: str
+    control: bool
     seeds: dict[int, dict[str, Any]]
     n_images: int
     cost: dict[str, Any]
@@ -29,101 +43,132 @@ class Outcome:
     members: list[str]
 
     @property
-    def is_control(self) -> bool:
-        return self.name not in METHODS
+    def final_networks(self) -> list[str]:
+        """Names of the networks that the method produces: the student, or all members of the group."""
+        return [self.student] if self.student else self.members
+
+    @property
+    def n_predictions(self) -> int:
+        """Number of test predictions per seed, over all final networks."""
+        return self.n_images * len(self.final_networks)
 
     def top1(self, which: str = "last", part: str = "networks") -> dict[int, float]:
-        """Seed -> test accuracy in percent: of the student, or the members' mean."""
+        """Return the test top-1 of each seed in percent, averaged over the final networks.
+
+        Args:
+            which: The weights, "last" or "best" (on validation).
+            part: The part of a seed's results to read: "networks", or for a group also "before" or "all_data".
+        """
         return {seed: self.mean(result[part], which, "top1") for seed, result in self.seeds.items()}
 
     def mean(self, networks: dict[str, Any], which: str, metric: str) -> float:
-        names = [self.student] if self.student else self.members
-        return float(np.mean([networks[name][which][metric] for name in names]))
+        """Return the mean of a metric over the final networks."""
+        return float(np.mean([networks[name][which][metric] for name in self.final_networks]))
 
-    def right(self) -> dict[int, np.ndarray]:
-        """Seed -> which test images are right; the members' one after another."""
-        n = self.n_images * (1 if self.student else len(self.members))
-        return {seed: unpack(result["right"], n) for seed, result in self.seeds.items()}
+    def correct(self) -> dict[int, np.ndarray]:
+        """Return for each seed whether each test prediction is correct, [n_predictions] bool, network by network."""
+        return {seed: unpack(result["right"], self.n_predictions) for seed, result in self.seeds.items()}
 
     @property
-    def spread(self) -> Spread:
-        return spread(list(self.top1().values()), self.n_images * (1 if self.student else len(self.members)))
+    def accuracy(self) -> Estimate:
+        """Test top-1 of the last weights, with its confidence interval."""
+        return estimate(list(self.top1().values()), self.n_predictions)
 
     @property
     def parameters(self) -> int:
-        """Of the student; of a group, all members' together."""
-        names = [self.student] if self.student else self.members
+        """Number of parameters, summed over the final networks."""
         networks = next(iter(self.seeds.values()))["networks"]
-        return sum(networks[name]["parameters"] for name in names)
+        return sum(networks[name]["parameters"] for name in self.final_networks)
 
     @property
     def seconds(self) -> float:
-        """Training time of one seed, without what it starts from; mean over seeds."""
+        """Mean training time of a seed in seconds, without the networks that training starts from."""
         return float(np.mean([cost["seconds"] for cost in self.cost["seeds"].values()]))
 
 
-def outcomes(methods: list[str], seeds: list[int], results: Path) -> list[Outcome]:
-    """The results of every method that params.yaml names, in its order."""
-    return [outcome(name, seeds, results) for name in methods]
+def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> list[Outcome]:
+    """Read the results of every method, in the order of params.yaml.
+
+    Args:
+        methods: `methods` of params.yaml: maps a name to its entry, of which `control` is read.
+        seeds: The seeds to compare.
+        results: The folder results/.
+
+    Raises:
+        DataError: If a file or a seed is missing.
+    """
+    return [outcome(name, entry.control, seeds, results) for name, entry in methods.items()]
 
 
-def outcome(name: str, seeds: list[int], results: Path) -> Outcome:
-    evaluated = read(results / "eval" / f"{name}.json")
-    cost = read(results / "cost" / f"{name}.json")
+def outcome(name: str, control: bool, seeds: list[int], results: Path) -> Outcome:
+    """Read the results of one method.
+
+    Raises:
+        DataError: If a file or a seed is missing.
+    """
+    evaluated = read_json(results / "eval" / f"{name}.json")
+    cost = read_json(results / "cost" / f"{name}.json")
     missing = [seed for seed in seeds if str(seed) not in evaluated["seeds"]]
     if missing:
         raise DataError(f"results/eval/{name}.json has no seed {missing[0]}: run `dvc repro`")
     return Outcome(
-        name,
-        evaluated["is"],
-        {seed: evaluated["seeds"][str(seed)] for seed in seeds},
-        evaluated["n_images"],
-        cost,
-        evaluated["student"],
-        evaluated["members"],
+        name=name,
+        kind=evaluated["is"],
+        control=control,
+        seeds={seed: evaluated["seeds"][str(seed)] for seed in seeds},
+        n_images=evaluated["n_images"],
+        cost=cost,
+        student=evaluated["student"],
+        members=evaluated["members"],
     )
 
 
-def read(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """Parse a JSON file. Raises DataError if it is missing."""
     try:
         return json.loads(file.read_text())
     except FileNotFoundError:
         raise DataError(f"{file} is missing: run `dvc repro`") from None
 
 
-def unpack(right: str, n: int) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(bytes.fromhex(right), dtype=np.uint8), count=n).astype(bool)
+def unpack(bits: str, n: int) -> np.ndarray:
+    """Decode n booleans that :func:`pipeline.evaluation.testing.pack` encoded, [n] bool."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=n).astype(bool)
 
 
-def against_reference(all_outcomes: list[Outcome]) -> dict[str, Comparison]:
-    """Every method that ends in the student against kd; Holm's correction is over all of them."""
+def compare_to_reference(all_outcomes: list[Outcome]) -> dict[str, Comparison]:
+    """Compare every method that trains a student with kd, corrected for the number of comparisons (Holm)."""
     by_name = {o.name: o for o in all_outcomes}
     if REFERENCE not in by_name:
         return {}
-    reference = by_name[REFERENCE].right()
-    found = {o.name: compare(o.right(), reference) for o in all_outcomes if o.student and o.name != REFERENCE}
-    return judged({name: c for name, c in found.items() if c})
+    reference = by_name[REFERENCE].correct()
+    found = {o.name: compare(o.correct(), reference) for o in all_outcomes if o.student and o.name != REFERENCE}
+    return holm_verdicts({name: c for name, c in found.items() if c})
 
 
 def summary(all_outcomes: list[Outcome]) -> dict[str, Any]:
-    """results/summary.json: means over seeds beside the seeds' own values. Nothing in it differs between reruns."""
-    comparisons = against_reference(all_outcomes)
-    return {o.name: row(o, comparisons.get(o.name)) for o in all_outcomes}
+    """Return the content of results/summary.json: for every method its means over seeds and each seed's accuracy.
+
+    Timings are left out, so that a rerun writes the same file.
+    """
+    comparisons = compare_to_reference(all_outcomes)
+    return {o.name: summary_of(o, comparisons.get(o.name)) for o in all_outcomes}
 
 
-def row(o: Outcome, comparison: Comparison | None) -> dict[str, Any]:
-    s = o.spread
-    values: dict[str, Any] = {"top1": s.mean}
-    if s.sd is not None:
-        values["top1_sd"] = s.sd
-    values["top1_low"], values["top1_high"], values["n"] = s.low, s.high, s.n
+def summary_of(o: Outcome, comparison: Comparison | None) -> dict[str, Any]:
+    """Return the summary of one method, rounded to six decimals."""
+    accuracy = o.accuracy
+    values: dict[str, Any] = {"top1": accuracy.mean}
+    if accuracy.sd is not None:
+        values["top1_sd"] = accuracy.sd
+    values["top1_low"], values["top1_high"], values["n"] = accuracy.low, accuracy.high, accuracy.n
     values["top1_best"] = np.mean(list(o.top1("best").values()))
-    for metric in MEANS:
+    for metric in AVERAGED_METRICS:
         values[metric] = np.mean([o.mean(result["networks"], "last", metric) for result in o.seeds.values()])
-    for extra in ("agreement", "false_knowledge"):
-        said = [result[extra] for result in o.seeds.values() if extra in result]
-        if said:
-            values[extra] = np.mean(said)
+    for metric in ("agreement", "false_knowledge"):
+        measured = [result[metric] for result in o.seeds.values() if metric in result]
+        if measured:
+            values[metric] = np.mean(measured)
     for part in ("before", "all_data"):
         if part in next(iter(o.seeds.values())):
             values[part] = np.mean(list(o.top1(part=part).values()))
@@ -133,6 +178,6 @@ def row(o: Outcome, comparison: Comparison | None) -> dict[str, Any]:
         for seed, last in o.top1().items()
     }
     if comparison:
-        said = comparison.plain()
-        values["vs_kd"] = {k: round(v, 6) if isinstance(v, float) else v for k, v in said.items() if v is not None}
+        fields = comparison.to_dict()
+        values["vs_kd"] = {k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items() if v is not None}
     return values

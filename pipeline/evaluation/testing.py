@@ -1,4 +1,8 @@
-"""The networks of a run on the test split."""
+"""Evaluation of trained networks on the test split.
+
+The module loads bundles and runs their networks. It knows which networks a method starts from and produces, but not
+how they were trained.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,84 +10,109 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.core.bundle import Bundle
 from pipeline.data.prepared import Prepared
 from pipeline.evaluation import metrics
+from pipeline.storage.bundle import Bundle
 
-CHUNK = 512
-DIGITS = 6  # decimals that are written: more would be noise of the processor
+BATCH_SIZE = 512
+DECIMALS = 6  # of what is written; further decimals vary between processors
 
 
 class Tester:
-    """The test split, read once for all networks of a method."""
+    """Evaluates the networks of one method, keeping the test split and all logits in memory.
+
+    Args:
+        data: The prepared data set.
+    """
 
     def __init__(self, data: Prepared):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.views = data.views("test", device=self.device)
         self.labels = data.labels("test")
-        self.said: dict[tuple[Path, str, str], np.ndarray] = {}
+        self.cached_logits: dict[tuple[Path, str, str], np.ndarray] = {}
 
     def logits(self, bundle: Bundle, name: str, which: str) -> np.ndarray:
-        """[N, C] float32; every network of a bundle is asked once."""
-        key = (bundle.folder, name, which)
-        if key not in self.said:
-            network = bundle.load(name, which).to(self.device)
-            parts = torch.arange(len(self.labels), device=self.device).split(CHUNK)
-            with torch.inference_mode():
-                z = torch.cat([network(self.views.plain(part)) for part in parts])
-            self.said[key] = z.float().cpu().numpy()
-        return self.said[key]
+        """Return a network's logits on the test split, [N, C] float32, computing them on the first call only.
 
-    def run(self, folder: Path, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The results of one seed, and the logits of the networks that the method ends in."""
+        Args:
+            bundle: The bundle that holds the network.
+            name: The network's name in the bundle.
+            which: The weights, "last" or "best" (on validation).
+        """
+        key = (bundle.folder, name, which)
+        if key not in self.cached_logits:
+            network = bundle.load(name, which).to(self.device)
+            batches = torch.arange(len(self.labels), device=self.device).split(BATCH_SIZE)
+            with torch.inference_mode():
+                z = torch.cat([network(self.views.plain(batch)) for batch in batches])
+            self.cached_logits[key] = z.float().cpu().numpy()
+        return self.cached_logits[key]
+
+    def evaluate_seed(self, folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Evaluate all networks of one seed.
+
+        Args:
+            folder: The seed's bundle, models/students/METHOD/seed-N.
+            metadata: The content of its run.json.
+
+        Returns:
+            The seed's entry of results/eval/METHOD.json, and the logits [N, C] of the student or of every member.
+        """
         bundle = Bundle.read(folder)
-        networks = {name: self.network(bundle, name) for name in bundle.networks}
-        finals = [about["student"]] if about["student"] else about["members"]
-        final = {name: self.logits(bundle, name, "last") for name in finals}
+        networks = {name: self.evaluate_network(bundle, name) for name in bundle.networks}
+        final_names = [metadata["student"]] if metadata["student"] else metadata["members"]
+        final = {name: self.logits(bundle, name, "last") for name in final_names}
         result: dict[str, Any] = {"networks": networks}
-        guides = Bundle.read(Path(about["after"])) if about["after"] else None
+        guides = Bundle.read(Path(metadata["after"])) if metadata["after"] else None
         trained = [name for name, record in guides.networks.items() if record.weights] if guides else []
-        if guides and about["student"]:
-            result["guides"] = {name: self.network(guides, name, ("last",)) for name in trained}  # as they taught
-        if about["student"]:
-            z = final[about["student"]]
-            result["per_class"] = rounded(metrics.per_class(z, self.labels))
+        if guides and metadata["student"]:  # guides teach with their last weights
+            result["guides"] = {name: self.evaluate_network(guides, name, ("last",)) for name in trained}
+        if metadata["student"]:
+            z = final[metadata["student"]]
+            result["per_class"] = round_all(metrics.per_class(z, self.labels))
             if guides and "teacher" in trained:
-                said = {name: self.logits(guides, name, "last") for name in trained}
-                result["agreement"] = round(metrics.agreement(z, said["teacher"]), DIGITS)
-                result["false_knowledge"] = round(metrics.false_knowledge(z, list(said.values()), self.labels), DIGITS)
+                z_guides = {name: self.logits(guides, name, "last") for name in trained}
+                shared = metrics.false_knowledge(z, list(z_guides.values()), self.labels)
+                result["agreement"] = round(metrics.agreement(z, z_guides["teacher"]), DECIMALS)
+                result["false_knowledge"] = round(shared, DECIMALS)
             result["right"] = pack(z.argmax(1) == self.labels)
         elif guides:
-            base = {name: self.network(guides, name) for name in trained}
-            result["before"] = {name: base[name] for name in about["members"]}
-            result["all_data"] = {name: base[f"all/{guides.networks[name].arch}"] for name in about["members"]}
-            right = np.concatenate([final[name].argmax(1) == self.labels for name in about["members"]])
-            result["right"] = pack(right)
+            start = {name: self.evaluate_network(guides, name) for name in trained}
+            result["before"] = {name: start[name] for name in metadata["members"]}
+            result["all_data"] = {name: start[f"all/{guides.networks[name].arch}"] for name in metadata["members"]}
+            correct = np.concatenate([final[name].argmax(1) == self.labels for name in metadata["members"]])
+            result["right"] = pack(correct)
         return result, final
 
-    def network(self, bundle: Bundle, name: str, weights: tuple[str, ...] = ("last", "best")) -> dict[str, Any]:
-        """A network on the test split, with each of those weights, beside what validation said."""
+    def evaluate_network(
+        self, bundle: Bundle, name: str, weights: tuple[str, ...] = ("last", "best")
+    ) -> dict[str, Any]:
+        """Return a network's test metrics for each of the weights, with its size and validation accuracy."""
         record = bundle.networks[name]
         tested = {which: metrics.summary(self.logits(bundle, name, which), self.labels) for which in weights}
         return {
             "arch": record.arch,
             "parameters": record.parameters,
-            **{which: {k: round(v, DIGITS) for k, v in values.items()} for which, values in tested.items()},
+            **{which: {k: round(v, DECIMALS) for k, v in values.items()} for which, values in tested.items()},
             "validation": record.validation,
         }
 
 
-def rounded(values: list[float | None]) -> list[float | None]:
-    return [None if v is None else round(v, DIGITS) for v in values]
+def round_all(values: list[float | None]) -> list[float | None]:
+    """Round every number to DECIMALS, keeping None."""
+    return [None if v is None else round(v, DECIMALS) for v in values]
 
 
-def pack(right: np.ndarray) -> str:
-    """Booleans as hexadecimal digits, so that paired tests need no predictions."""
-    return np.packbits(right).tobytes().hex()
+def pack(correct: np.ndarray) -> str:
+    """Encode booleans [n] as hexadecimal digits, eight to a byte.
+
+    The report needs them for paired tests and so does not have to read the logits.
+    """
+    return np.packbits(correct).tobytes().hex()
 
 
 def predictions(seed: int, name: str, z: np.ndarray, labels: np.ndarray) -> Any:
-    """seed, network, index, label, prediction, logits: one row an image."""
+    """Return a polars data frame with one row per image: seed, network, index, label, prediction, logits."""
     import polars as pl
 
     n = len(labels)

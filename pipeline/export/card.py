@@ -1,4 +1,7 @@
-"""The model card: what the exported student is, how good, what it cost, and how to make it again."""
+"""The model card of an exported student: README.md with its accuracy, cost, usage and parameters.
+
+The module formats numbers that `evaluate` and `distill` measured. It measures nothing itself.
+"""
 
 import json
 from pathlib import Path
@@ -7,28 +10,36 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.data.prepared import Prepared
-from pipeline.evaluation.statistics import spread
-from pipeline.export.choice import Chosen
+from pipeline.evaluation.statistics import estimate
 from pipeline.export.folder import STREAMED_CROP
+from pipeline.export.selection import SelectedStudent
 from pipeline.models.names import ZOO
 
 TEMPLATES = Environment(loader=PackageLoader("pipeline.export", "."), undefined=StrictUndefined, autoescape=False)
 
 
-def card(folder: Path, chosen: Chosen, data: Prepared, results: dict[str, Any], gap: float) -> str:
-    """README.md of the export. results: the parsed files of eval and cost."""
+def card(folder: Path, selected: SelectedStudent, data: Prepared, results: dict[str, Any], gap: float) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        folder: The folder of the export, as users will name it.
+        selected: The exported student.
+        data: The data that it was trained and tested on.
+        results: The parsed files of the student's method: "eval" (results/eval) and "cost" (results/cost).
+        gap: The largest difference between a logit of the ONNX model and of PyTorch.
+    """
     meta, cost = data.meta, results["cost"]
-    own = results["eval"]["seeds"][str(chosen.seed)]
+    tested = results["eval"]["seeds"][str(selected.seed)]
     student = results["eval"]["student"]
-    top1 = own["networks"][student][chosen.weights]["top1"]
-    everyone = [seed["networks"][student][chosen.weights]["top1"] for seed in results["eval"]["seeds"].values()]
-    interval = spread([top1], meta.counts["test"])
+    top1 = tested["networks"][student][selected.weights]["top1"]
+    all_top1 = [seed["networks"][student][selected.weights]["top1"] for seed in results["eval"]["seeds"].values()]
+    interval = estimate([top1], meta.counts["test"])
     network = cost["networks"][student]
     height, width = meta.image_size
     return TEMPLATES.get_template("card.md.j2").render(
-        arch=chosen.record.arch,
-        method=chosen.method,
-        guides=sorted(own.get("guides", {})),
+        arch=selected.record.arch,
+        method=selected.method,
+        guides=sorted(tested.get("guides", {})),
         parameters=network["parameters"],
         macs=network["macs"],
         latency=network["latency_ms"],
@@ -39,14 +50,14 @@ def card(folder: Path, chosen: Chosen, data: Prepared, results: dict[str, Any], 
         top1=f"{top1:.2f}",
         low=f"{interval.low:.1f}",
         high=f"{interval.high:.1f}",
-        over_seeds=over_seeds(everyone, meta.counts["test"]),
-        seconds=f"{cost['seeds'][str(chosen.seed)]['seconds']:.1f}",
-        equivalents=cost["seeds"][str(chosen.seed)]["forward_equivalents_per_step"],
+        all_seeds=format_seeds(all_top1, meta.counts["test"]),
+        seconds=f"{cost['seeds'][str(selected.seed)]['seconds']:.1f}",
+        equivalents=cost["seeds"][str(selected.seed)]["forward_equivalents_per_step"],
         device=cost["environment"]["device"],
         threads=cost["environment"]["threads"],
-        weights=chosen.weights,
-        seed=chosen.seed,
-        zoo=chosen.record.arch in ZOO,
+        weights={"last": "after the last epoch", "best": "of the best epoch on validation"}[selected.weights],
+        seed=selected.seed,
+        zoo=selected.record.arch in ZOO,
         folder=folder.as_posix(),
         in_chans=meta.in_chans,
         height=height,
@@ -59,6 +70,9 @@ def card(folder: Path, chosen: Chosen, data: Prepared, results: dict[str, Any], 
     )
 
 
-def over_seeds(top1: list[float], n_images: int) -> str:
-    s = spread(top1, n_images)
-    return f"{s.mean:.2f} %, n=1 seed" if s.sd is None else f"{s.mean:.2f} ± {s.sd:.2f} %, n={s.n} seeds"
+def format_seeds(top1: list[float], n_images: int) -> str:
+    """Return the accuracy over all seeds (percent) as "mean ± sd", or without sd for a single seed."""
+    accuracy = estimate(top1, n_images)
+    if accuracy.sd is None:
+        return f"{accuracy.mean:.2f} %, n=1 seed"
+    return f"{accuracy.mean:.2f} ± {accuracy.sd:.2f} %, n={accuracy.n} seeds"

@@ -1,4 +1,7 @@
-"""A student as a folder that timm loads: model.safetensors and config.json in timm's own form."""
+"""A student as a folder that timm loads: model.safetensors and config.json, as on the Hugging Face Hub.
+
+The module knows timm's configuration format, but neither the method that trained the student nor its accuracy.
+"""
 
 import json
 from pathlib import Path
@@ -7,17 +10,25 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.core.bundle import Record
 from pipeline.data.prepared import Meta
+from pipeline.models.names import ZOO
+from pipeline.storage.bundle import Record
 
-STREAMED_CROP = 0.875  # of the shorter side, what a streamed set is tested on
+STREAMED_CROP = 0.875  # the crop_pct with which streamed images are tested
 
 
 def write_folder(folder: Path, module: nn.Module, record: Record, meta: Meta, classes: list[str]) -> None:
     """Write model.safetensors, config.json and classes.txt.
 
-    `timm.create_model("local-dir:FOLDER", pretrained=True)` loads it; a network of the zoo needs
-    `import pipeline.models.zoo` before.
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads the folder. If the architecture is one of our own
+    zoo, ``import pipeline.models.zoo`` has to come first, because the import registers it with timm.
+
+    Args:
+        folder: An existing folder.
+        module: The student.
+        record: The student's entry in networks.json.
+        meta: The description of the data that it was trained on.
+        classes: The class names, in the order of the logits.
     """
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config(record, meta, classes), indent=2) + "\n")
@@ -25,11 +36,11 @@ def write_folder(folder: Path, module: nn.Module, record: Record, meta: Meta, cl
 
 
 def config(record: Record, meta: Meta, classes: list[str]) -> dict[str, Any]:
-    """config.json: architecture, classes, and how an image becomes an input."""
+    """Return the content of config.json: the architecture, the classes and the preprocessing, in timm's format."""
     height, width = meta.image_size
     model_args: dict[str, Any] = {"in_chans": meta.in_chans}
-    told = takes_image_size(record)
-    if told:
+    fixed_size = accepts_image_size(record)
+    if fixed_size:
         model_args["img_size"] = [height, width]
     return {
         "architecture": record.arch,
@@ -38,7 +49,7 @@ def config(record: Record, meta: Meta, classes: list[str]) -> dict[str, Any]:
         "pretrained_cfg": {
             "num_classes": meta.num_classes,
             "input_size": [meta.in_chans, height, width],
-            "fixed_input_size": told,
+            "fixed_input_size": fixed_size,
             "interpolation": "bilinear",
             "crop_pct": 1.0 if meta.root is None else STREAMED_CROP,
             "crop_mode": "center",
@@ -49,10 +60,8 @@ def config(record: Record, meta: Meta, classes: list[str]) -> dict[str, Any]:
     }
 
 
-def takes_image_size(record: Record) -> bool:
-    """Whether the network is told its image size: the zoo's are, and those of timm that must know it."""
-    from pipeline.models.names import ZOO
-
+def accepts_image_size(record: Record) -> bool:
+    """Return whether the architecture takes ``img_size``, as all of our zoo and timm's vision transformers do."""
     if record.arch in ZOO:
         return True
     from timm.models import model_entrypoint

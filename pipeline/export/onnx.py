@@ -1,4 +1,7 @@
-"""A student as ONNX, its preprocessing inside, held against PyTorch on the test split."""
+"""A student as an ONNX model that contains its normalization, and its verification against PyTorch.
+
+The module knows arrays and networks, but neither the data set nor how the student was trained.
+"""
 
 from pathlib import Path
 
@@ -9,13 +12,19 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.export.session import open_session
 
-TOLERANCE = 1e-4  # of a logit
-RELATIVE = 1e-5  # of the largest logit, where logits are above ten
-CHUNK = 256
+TOLERANCE = 1e-4  # absolute, of a logit
+RELATIVE_TOLERANCE = 1e-5  # of the largest logit; exceeds TOLERANCE where logits exceed 10
+BATCH_SIZE = 256
 
 
-class Normalised(nn.Module):
-    """A network that takes pixels in 0..1."""
+class NormalizedInput(nn.Module):
+    """A network behind the normalization of its input: maps pixels in [0, 1], [B, C_in, H, W], to logits [B, C].
+
+    Args:
+        network: The network, which takes normalized images.
+        mean: Mean of the pixels, one value per channel.
+        std: Standard deviation of the pixels, one value per channel.
+    """
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
@@ -23,15 +32,26 @@ class Normalised(nn.Module):
         self.mean, self.std = (nn.Buffer(torch.tensor(v).reshape(1, -1, 1, 1)) for v in (mean, std))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of pixels in [0, 1]."""
         return self.network((image - self.mean) / self.std)
 
 
 def write_onnx(file: Path, network: nn.Module, mean: list[float], std: list[float], size: tuple[int, int]) -> None:
-    """image: [batch, D, H, W] float32 in 0..1, D and H and W fixed; logits: [batch, C]."""
-    whole = Normalised(network, mean, std).eval()
+    """Export a network with its normalization to one ONNX file.
+
+    The model maps `image`, [B, C_in, H, W] float32 in [0, 1], to `logits`, [B, C] float32. Only B is dynamic.
+
+    Args:
+        file: The file to write.
+        network: The network, which takes normalized images.
+        mean: Mean of the pixels, one value per channel.
+        std: Standard deviation of the pixels, one value per channel.
+        size: Height and width of the images, in pixels.
+    """
+    model = NormalizedInput(network, mean, std).eval()
     example = torch.rand(2, len(mean), *size)
     program = torch.onnx.export(
-        whole,
+        model,
         (example,),
         dynamo=True,
         input_names=["image"],
@@ -43,20 +63,32 @@ def write_onnx(file: Path, network: nn.Module, mean: list[float], std: list[floa
     program.save(file, external_data=False)
 
 
-def check(file: Path, images: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference of a logit from PyTorch's, over all images [N, D, H, W] in 0..1.
+def verify(file: Path, images: np.ndarray, expected: np.ndarray) -> float:
+    """Verify that an ONNX model computes the logits that PyTorch does.
 
-    Raises UserError where it is more than TOLERANCE (RELATIVE of the largest logit where that is more), or where a
-    prediction is another though its logit was ahead by more than that.
+    Args:
+        file: The ONNX model.
+        images: Pixels in [0, 1], [N, C_in, H, W] float32.
+        expected: PyTorch's logits, [N, C] float32.
+
+    Returns:
+        The largest absolute difference of a logit.
+
+    Raises:
+        UserError: If that difference exceeds the tolerance, which is the larger of TOLERANCE and RELATIVE_TOLERANCE
+            times the largest logit, or if a predicted class differs although PyTorch's logits of the two classes are
+            further apart than the tolerance.
     """
-    run = open_session(file)
-    z = np.concatenate([run.run(None, {"image": images[k : k + CHUNK]})[0] for k in range(0, len(images), CHUNK)])
-    gap, allowed = float(np.abs(z - expected).max()), max(TOLERANCE, RELATIVE * float(np.abs(expected).max()))
-    rows = np.arange(len(z))
-    ahead = expected.max(1) - expected[rows, z.argmax(1)]
-    others = int((ahead > allowed).sum())
-    if not gap <= allowed or others:
+    session = open_session(file)
+    batches = (images[k : k + BATCH_SIZE] for k in range(0, len(images), BATCH_SIZE))
+    z = np.concatenate([session.run(None, {"image": batch})[0] for batch in batches])
+    gap = float(np.abs(z - expected).max())
+    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.abs(expected).max()))
+    margin = expected.max(1) - expected[np.arange(len(z)), z.argmax(1)]
+    changed = int((margin > tolerance).sum())
+    if not gap <= tolerance or changed:  # written so that NaN fails
         raise UserError(
-            f"{file.name} differs from PyTorch: logits by {gap:.1e} (allowed {allowed:.0e}), {others} predictions"
+            f"{file.name} differs from PyTorch: logits by up to {gap:.1e} (tolerance {tolerance:.0e}), "
+            f"{changed} of {len(z)} predictions"
         )
     return gap

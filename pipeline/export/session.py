@@ -1,4 +1,7 @@
-"""onnxruntime, on one thread."""
+"""ONNX Runtime sessions on one CPU thread.
+
+The module knows nothing about the model that it opens.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,11 @@ from pipeline.errors import DataError
 
 
 def open_session(file: Path) -> Any:
-    """Raises DataError where the file is no ONNX model."""
+    """Return an onnxruntime.InferenceSession for an ONNX model.
+
+    Raises:
+        DataError: If ONNX Runtime cannot load the file.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -15,5 +22,5 @@ def open_session(file: Path) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each way in which a file is bad
-        raise DataError(f"{file} is no ONNX model: {str(error).splitlines()[0][:200]}") from None
+    except Exception as error:  # onnxruntime's exceptions for an invalid file share no base class below Exception
+        raise DataError(f"{file} is not a valid ONNX model: {str(error).splitlines()[0][:200]}") from None

@@ -1,4 +1,4 @@
-"""Cooperative distillation: whoever is right teaches whoever is wrong, by counterfactual instances."""
+"""Cooperative distillation: networks that are right teach networks that are wrong, through counterfactual images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,42 +8,45 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from pipeline.core.inputs import descend
+from pipeline.core.interface import Batch, Images, Leg, Losses, Net, Nets, Network, Train
 from pipeline.core.losses import cross_entropy
-from pipeline.core.vocabulary import Batch, Images, Leg, Losses, Net, Nets, Network, Train
+from pipeline.core.pixel_descent import descend
 
-BASE = "base/"  # the members as they were before they cooperated; they only teach
-SHOWN = 8  # counterfactuals of each member that are kept to be looked at
-CHUNK = 256  # images whose counterfactuals are sought together
+BASE = "base/"  # prefix of the members as trained on their own; these only teach
+N_SHEET = 8  # counterfactuals kept for visual inspection, for each member
+CHUNK = 256  # images whose counterfactuals are computed in one batch
 
 
 class Lesson(NamedTuple):
-    """What reaches one member: rows [N] of the training split, and for each the member who teaches it."""
+    """What one member is taught: rows [N], indices into the training split, and the teacher of each."""
 
     rows: Tensor
-    teachers: Tensor  # [N] positions in the members' order
+    teachers: Tensor  # [N] indices into the list of members
 
 
 @dataclass(frozen=True)
 class Cooperative:
     """Cooperative knowledge distillation: a learner agnostic approach (Livanos et al. 2024, arXiv 2402.05942).
 
-    Expertise S_i, deficiency R_{i->j} = S_i minus S_j, over training images:
-      expertise "instance": S_i = {x: f_i is right on x};
-      "class": S_i = the classes that f_i recalls to class_recall or more, and i teaches what it is right on.
-    source "pooled": over all images that any member has; "own": over the teacher's own (models travel, data stays).
+    Expertise S_i and deficiency R_{i->j} = S_i minus S_j are sets of training images:
+      expertise "instance": S_i = {x: f_i classifies x correctly};
+      expertise "class": S_i = the images of classes that f_i recalls at class_recall or above; of these, i teaches
+      those that it classifies correctly.
+    source "pooled": over the images of all members.  "own": over the teacher's (models are exchanged, data are not).
 
     Counterfactual: x' = argmin proximity |x' - x|_1 + |f(x') - y'|^2,  y' = f(x) + alpha (y - f(x)),
-    with f(x) the softmax, by Adam on the pixels, clamped to valid ones, until |f(x') - y'| <= tolerance everywhere.
-    f is the teacher f_i, as in the published notebook, or the student f_j (counterfactual_of).
+    where f(x) is the softmax.  Adam updates the pixels, clamped to the valid range, until |f(x') - y'| <= tolerance
+    in every class.  f is the teacher f_i, as in the published notebook, or the student f_j (counterfactual_of).
     x' joins j's training set with its true label, and j is retrained from its initial weights.
 
-    pool is the control: "counterfactual", or in its place the image itself ("raw"), the image plus uniform noise as
-    far away as the counterfactual ("noise"), as many labelled images at random ("random"), or nothing ("none").
+    pool "counterfactual" is the method.  The controls add other images: "raw" the image itself; "noise" the image plus
+    uniform noise as far away as the counterfactual; "random" as many labelled images at random; "none" nothing.
 
-    Deviations: one teacher for each (j, x), the one most certain of y (the paper adds all and removes duplicates);
-    proximity multiplies the distance, the paper's lambda the other term; an image whose target is met from the
-    start still joins (the notebook drops it); augmentation applies to x' as to any image.
+    Deviations:
+      - Each (j, x) has one teacher, the one most certain of y.  The paper adds all and removes duplicates.
+      - proximity multiplies the distance.  The paper's lambda multiplies the other term.
+      - An image that meets its target from the start still joins.  The notebook drops it.
+      - x' is augmented like any other image.
     """
 
     expertise: str
@@ -58,24 +61,27 @@ class Cooperative:
     pool: str
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
+        """Each member twice: to be retrained from its initial weights, and as already trained, which only teaches."""
         members = {name: network for name, network in start.items() if "/" not in name}
         return {
-            **{name: replace(network, weights=None, learns=True, apart=True) for name, network in members.items()},
+            **{name: replace(n, weights=None, learns=True, independent=True) for name, n in members.items()},
             **{BASE + name: network for name, network in members.items()},
         }
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
+        """One leg for each member, on its own images and the ones that it is taught."""
         members = [name for name in nets if not name.startswith(BASE)]
         pools = train.once("pools", lambda: self.pools(nets, train, members))
         for member in members:
             yield Leg(learners=(member,), extra=pools[member], fresh=True)
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
+        """Cross-entropy of the member, in one update."""
         (member,) = leg.learners
         yield {member: {"ce": cross_entropy(nets[member](batch.x), batch.y)}}
 
     def pools(self, nets: Nets, train: Train, members: list[str]) -> dict[str, Images | None]:
-        """For each member the images that join its training set."""
+        """The images that join each member's training set, or None if it gets none."""
         if self.pool == "none":
             return dict.fromkeys(members)
         p = torch.stack([probabilities(nets[BASE + name], train) for name in members])
@@ -83,7 +89,7 @@ class Cooperative:
         return {name: self.lesson(name, lessons[name], nets, train, members) for name in members}
 
     def lessons(self, p: Tensor, train: Train, members: list[str]) -> dict[str, Lesson]:
-        """R_{i->j} of every pair, and each image's most certain teacher.  p: [K, N, C] probabilities."""
+        """Compute R_{i->j} for all pairs and choose each image's most certain teacher.  p: [K, N, C] probabilities."""
         y = train.labels.to(p.device)
         right = p.argmax(2) == y  # [K, N]
         if self.expertise == "instance":
@@ -97,7 +103,7 @@ class Cooperative:
             has[k, train.sees(name).to(p.device)] = True
         reachable = has if self.source == "own" else has.any(0).expand_as(has)
         can_teach = expert & right & reachable
-        sure = p.gather(2, y.expand(len(members), -1)[..., None])[..., 0]  # p_i(y | x), [K, N]
+        certainty = p.gather(2, y.expand(len(members), -1)[..., None])[..., 0]  # p_i(y | x), [K, N]
 
         lessons = {}
         for j, name in enumerate(members):
@@ -106,12 +112,12 @@ class Cooperative:
                 if i != j:
                     train.note(name, f"qualified/{teacher}", float(deficiency[i].sum()))
             rows = deficiency.any(0).nonzero()[:, 0]
-            teachers = torch.where(deficiency, sure, -1.0).argmax(0)[rows]
+            teachers = torch.where(deficiency, certainty, -1.0).argmax(0)[rows]
             lessons[name] = Lesson(rows.cpu(), teachers.cpu())
         return lessons
 
     def lesson(self, name: str, lesson: Lesson, nets: Nets, train: Train, members: list[str]) -> Images | None:
-        """The images that join one member's training set; None where nobody is qualified to teach it."""
+        """The images that join one member's training set, or None if no member is qualified to teach it."""
         rows, n = lesson.rows, len(lesson.rows)
         train.note(name, "taught", float(n))
         if n == 0:
@@ -124,23 +130,26 @@ class Cooperative:
 
         chunks = []
         for i, teacher in enumerate(members):
-            of = teacher if self.counterfactual_of == "teacher" else name
-            chunks += [(of, part) for part in rows[lesson.teachers == i].split(CHUNK) if len(part)]
-        mine = [
-            self.move(nets[BASE + of], part, train) for of, part in (chunks[k] for k in train.world.share(len(chunks)))
-        ]
-        done = train.world.join(mine)
+            model = teacher if self.counterfactual_of == "teacher" else name
+            chunks += [(model, part) for part in rows[lesson.teachers == i].split(CHUNK) if len(part)]
+        assigned = [chunks[k] for k in train.world.rank_indices(len(chunks))]
+        done = train.world.gather_objects([self.move(nets[BASE + model], part, train) for model, part in assigned])
+        rows = torch.cat([part for _, part in chunks])
         x = torch.cat([part["x"] for part in done])
         if self.pool == "counterfactual":
-            train.sheet(name, train.raw(train.images(rows_of(chunks)[:SHOWN])), x[:SHOWN])
+            train.sheet(name, train.raw(train.images(rows[:N_SHEET])), x[:N_SHEET])
         if self.pool == "noise":
-            x = self.noise(x, torch.cat([part["distance"] for part in done]), rows_of(chunks), name, train)
+            x = self.noise(torch.cat([part["distance"] for part in done]), rows, name, train)
         for term in ("success", "distance", "p_y/before", "p_y/after"):
             train.note(name, term, float(torch.cat([part[term] for part in done]).double().mean()))
-        return Images(x, train.labels[rows_of(chunks)].cpu())
+        return Images(x, train.labels[rows].cpu())
 
     def move(self, net: Net, rows: Tensor, train: Train) -> dict[str, Tensor]:
-        """Counterfactuals of a chunk of images, and how each went.  x: [B, H, W, D] pixels; the rest [B]."""
+        """Counterfactuals of a chunk of images, with statistics of each.
+
+        Returns x: [B, H, W, C_in] pixels in 0..255; success: [B] bool; distance: [B] Euclidean, in normalised pixels;
+        p_y/before and p_y/after: [B] probability of the label.
+        """
         x, y = train.images(rows), train.labels[rows.to(train.labels.device)]
         with torch.no_grad():
             p = net.teach(x).softmax(1)
@@ -155,17 +164,20 @@ class Cooperative:
         moved = descend(objective, x, steps=self.steps, step_size=self.step_size, low=low, high=high)
         with torch.no_grad():
             after = net.teach(moved).softmax(1)
-        of_label = y[:, None]
+        label = y[:, None]
         return {
             "x": train.raw(moved),
             "success": ((after - target).abs().amax(1) <= self.tolerance).cpu(),
             "distance": (moved - x).flatten(1).norm(dim=1).cpu(),
-            "p_y/before": p.gather(1, of_label)[:, 0].cpu(),
-            "p_y/after": after.gather(1, of_label)[:, 0].cpu(),
+            "p_y/before": p.gather(1, label)[:, 0].cpu(),
+            "p_y/after": after.gather(1, label)[:, 0].cpu(),
         }
 
-    def noise(self, x: Tensor, distance: Tensor, rows: Tensor, name: str, train: Train) -> Tensor:
-        """The images themselves plus uniform noise as long as their counterfactuals' moves; pixels, clamped."""
+    def noise(self, distance: Tensor, rows: Tensor, name: str, train: Train) -> Tensor:
+        """Images plus uniform noise, scaled to the distances of their counterfactuals and clamped to valid pixels.
+
+        distance: [B] Euclidean, in normalised pixels.  Returns [B, H, W, C_in] pixels in 0..255.
+        """
         low, high = train.bounds()
         clean = train.images(rows).cpu()
         noise = 2 * torch.rand(clean.shape, generator=train.draw(f"noise/{name}")) - 1
@@ -173,17 +185,12 @@ class Cooperative:
         return train.raw((clean + noise).clamp(low.cpu(), high.cpu()))
 
 
-def rows_of(chunks: list[tuple[str, Tensor]]) -> Tensor:
-    """The rows of all chunks, in order."""
-    return torch.cat([rows for _, rows in chunks])
-
-
 def probabilities(net: Net, train: Train) -> Tensor:
-    """softmax of a network on every training image: [N, C]; the ranks share the work."""
+    """Softmax of a network on every training image: [N, C]. The work is divided among the ranks."""
     parts = torch.arange(len(train.labels)).split(CHUNK)
     with torch.no_grad():
-        mine = [net.teach(train.images(parts[k])).softmax(1).cpu() for k in train.world.share(len(parts))]
-    return torch.cat(train.world.join(mine))
+        p = [net.teach(train.images(parts[k])).softmax(1).cpu() for k in train.world.rank_indices(len(parts))]
+    return torch.cat(train.world.gather_objects(p))
 
 
 METHOD = Cooperative

@@ -1,10 +1,10 @@
-"""Deep mutual learning: peers from scratch teach each other."""
+"""Deep mutual learning: peers that start from random weights teach each other."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pipeline.core.interface import Batch, Leg, Losses, Nets, Network, Train
 from pipeline.core.losses import cross_entropy, distill
-from pipeline.core.vocabulary import Batch, Leg, Losses, Nets, Network, Train
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,9 @@ class DML:
 
     L_k = CE_k + weight / (K - 1) sum_{l != k} tau^2 KL(p_l || p_k)    (eq. 7; weight = tau = 1 in the paper).
 
-    After a peer's update its predictions are computed anew, as the algorithm says, before the next peer learns.
-    Deviation: a peer teaches in evaluation mode, as every teacher here does.
-    peers: name -> architecture; None means the assistants' architectures.
+    After each update the peer's predictions are recomputed before the next peer learns, as in algorithm 1.
+    Deviation: a peer teaches in evaluation mode, like every teacher in this project.
+    peers: name -> architecture.  None (`auto` in params.yaml) uses the assistants' architectures.
     """
 
     temperature: float
@@ -23,6 +23,7 @@ class DML:
     peers: Mapping[str, str] | None
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
+        """The student and its peers, all from random weights."""
         if self.peers is None:
             peers = {name: network.arch for name, network in start.items() if name != "teacher"}
         else:
@@ -30,21 +31,23 @@ class DML:
         return {"student": Network(student), **{name: Network(arch) for name, arch in peers.items()}}
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
+        """One leg, in which all peers learn together."""
         yield Leg(learners=tuple(nets))
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
-        several = len(leg.learners) > 1
-        said = {peer: nets[peer].teach(batch.x) for peer in leg.learners[1:]}
+        """One update for each peer, in turn."""
+        has_peers = len(leg.learners) > 1
+        z_peer = {peer: nets[peer].teach(batch.x) for peer in leg.learners[1:]}
         for peer in leg.learners:
             z = nets[peer](batch.x)
             terms = {"ce": cross_entropy(z, batch.y)}
             for other in leg.learners:
                 if other != peer:
-                    kl = distill(z, said[other], self.temperature)
+                    kl = distill(z, z_peer[other], self.temperature)
                     terms[f"kl/{other}"] = self.weight / (len(leg.learners) - 1) * kl
             yield {peer: terms}
-            if several and peer != leg.learners[-1]:
-                said[peer] = nets[peer].teach(batch.x)
+            if has_peers and peer != leg.learners[-1]:
+                z_peer[peer] = nets[peer].teach(batch.x)
 
 
 METHOD = DML

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pipeline.core.interface import Batch, Leg, Losses, Nets, Network, Train
 from pipeline.core.losses import cross_entropy, distill
-from pipeline.core.vocabulary import Batch, Leg, Losses, Nets, Network, Train
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,9 @@ class KD:
 
     L = scale ((1 - alpha) CE + alpha tau^2 KL(teacher || student)).
 
-    The paper weights the two terms freely; alpha is the field's convention.  `scale` multiplies the whole loss: with
-    the number of a chain's guides it is the control for methods that sum one such loss per guide (DGKD).
+    Deviation: the paper weights the two terms freely; the convex combination by alpha is the field's convention.
+    scale: factor of the whole loss.  Set to the number of guides in a chain, it makes KD the control for methods that
+    sum one such loss for each guide (DGKD).
     """
 
     temperature: float
@@ -22,12 +23,15 @@ class KD:
     scale: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
+        """The student and the teacher."""
         return {"student": Network(student), "teacher": start["teacher"]}
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
+        """One leg, in which the teacher guides the student."""
         yield Leg(learners=("student",), guides=("teacher",))
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
+        """Cross-entropy and the teacher's term, in one update of the student."""
         z = nets["student"](batch.x)
         ce = cross_entropy(z, batch.y)
         kd = distill(z, nets["teacher"](batch.x), self.temperature)

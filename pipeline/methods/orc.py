@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from pipeline.core.interface import Batch, Leg, Losses, Nets, Network, Train
 from pipeline.core.losses import cross_entropies, cross_entropy, distill, mixed_cross_entropy
-from pipeline.core.vocabulary import Batch, Leg, Losses, Nets, Network, Train
 
 PIVOT = "pivot"
 
@@ -18,23 +18,28 @@ PIVOT = "pivot"
 class ORC:
     """Online role change: network group-based knowledge distillation (Choi et al. 2023, arXiv 2206.01186).
 
-    Each batch, in the paper's order:
-      promotion: the `promoted` students of least mean cross-entropy, before any update, become temporary teachers
+    For each batch, in the paper's order:
+      promotion: the `promoted` students with the lowest mean cross-entropy before any update become the temporary
+                 teachers T
       intensive: L_1 = mu CE(P(x~), y) + (1 - mu) CE(P(x~), y_F),  x~ = mu x + (1 - mu) x_F      updates the pivot P
       private:   L_P = (1 - beta) CE(T, y) + beta KD(T, P)                                       updates T
       group:     L_T = sum_i (1 - beta) CE(S_i, y) + beta (KD(S_i, T) + KD(S_i, P))              updates the others
-    and the temporary teachers T are demoted.
+      demotion:  T become students again.
 
-    Where the paper as known is silent: the feedback x_F is drawn from the batch with probability in proportion to
-    the students' mean loss (`feedback: loss`) or to how many of them err (`errors`); mu ~ Beta(mixup_alpha,
-    mixup_alpha), one a batch; the students' forward for the election is the forward they are trained on; pivot and
-    temporary teacher teach in evaluation mode, after their own update; `guidance: ensemble` is one KD term towards
-    the mean of the teachers' logits.  With several temporary teachers the KD terms of L_T are summed.
-    pivot_lr_scale is ours: at the students' learning rate the intensive teaching can spoil the pivot.
+    Choices where the paper, as far as we know it, is silent:
+      - The feedback (x_F, y_F) is drawn from the global batch with probability proportional to the students' mean loss
+        (`feedback: loss`) or to the number of students that misclassify the image (`feedback: errors`).
+      - One mu ~ Beta(mixup_alpha, mixup_alpha) is drawn for each batch.
+      - The students' forward pass for the promotion is also the one that they are trained on.
+      - The pivot and the temporary teachers teach in evaluation mode, after their own update.
+      - `guidance: ensemble` is one KD term with the mean of the teachers' logits as the target.
+      - With several temporary teachers, their KD terms in L_T are summed.
+    Deviation: pivot_lr_scale is not in the paper.  At the students' learning rate, intensive teaching can make the
+    pivot worse.
 
-    teachings: which of intensive, private and group happen.  A student whose teaching is off gets plain
-    cross-entropy; a pivot whose teaching is off stays frozen.
-    group: name -> architecture of the students besides the student; None means the assistants' architectures.
+    teachings: which of intensive, private and group teaching take place.  Without private or group teaching, the
+    students concerned learn from cross-entropy alone.  Without intensive teaching, the pivot stays frozen.
+    group: name -> architecture of the other students.  None (`auto` in params.yaml) uses the assistants' architectures.
     """
 
     beta: float
@@ -48,6 +53,7 @@ class ORC:
     group: Mapping[str, str] | None
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
+        """The student, the other students from random weights, and the teacher as the pivot."""
         if self.group is None:
             group = {name: network.arch for name, network in start.items() if name != "teacher"}
         else:
@@ -59,6 +65,7 @@ class ORC:
         }
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
+        """One leg, in which all students learn together; the pivot learns too, or guides them."""
         students = tuple(name for name in nets if name != PIVOT)
         if self.teachings["intensive"]:
             yield Leg(learners=(*students, PIVOT))
@@ -66,6 +73,7 @@ class ORC:
             yield Leg(learners=students, guides=(PIVOT,))
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
+        """Up to three updates: the pivot, then the temporary teachers, then the other students."""
         x, y, beta, tau = batch.x, batch.y, self.beta, self.temperature
         students = [name for name in leg.learners if name != PIVOT]
         z = {s: nets[s](x) for s in students}
@@ -78,7 +86,7 @@ class ORC:
             z_mix = nets[PIVOT](mu * x + (1 - mu) * x_f)
             yield {PIVOT: {"intensive": mixed_cross_entropy(z_mix, y, y_f, mu)}}
 
-        z_pivot = nets[PIVOT].teach(x)  # nothing below updates the pivot: this serves both teachings
+        z_pivot = nets[PIVOT].teach(x)  # no update of the pivot follows, so both teachings can use it
 
         if self.teachings["private"]:
             yield {
@@ -106,7 +114,7 @@ class ORC:
             yield {s: {"ce": cross_entropy(z[s], y)} for s in others}
 
     def elect(self, loss: Mapping[str, Tensor], batch: Batch) -> tuple[list[str], list[str]]:
-        """Temporary teachers and the others, by mean loss over the global batch; ties go to the first named."""
+        """Split students into temporary teachers and others by mean loss on the global batch. Ties keep their order."""
         means = batch.world.mean(torch.stack([loss[s].mean() for s in loss])).tolist()
         ranked = [s for _, s in sorted(zip(means, loss), key=lambda pair: pair[0])]
         temporary, others = ranked[: self.promoted], ranked[self.promoted :]
@@ -115,12 +123,12 @@ class ORC:
         return temporary, others
 
     def mixing(self, batch: Batch) -> float:
-        """mu ~ Beta(mixup_alpha, mixup_alpha)."""
+        """Draw mu ~ Beta(mixup_alpha, mixup_alpha), the same on every rank."""
         seed = int(torch.randint(2**62, (), generator=batch.draw))
         return float(np.random.default_rng(seed).beta(self.mixup_alpha, self.mixup_alpha))
 
     def draw_feedback(self, z: Mapping[str, Tensor], loss: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """As many images as the batch has, from the global batch, by how badly the students do on them."""
+        """Draw as many images as the batch has from the global batch, favouring those that the students do badly on."""
         if self.feedback == "loss":
             weight = torch.stack([loss[s] for s in loss]).mean(0)
         else:
@@ -130,10 +138,10 @@ class ORC:
         x_f, y_f = world.gather(batch.x)[drawn], world.gather(batch.y)[drawn]
         n_classes = next(iter(z.values())).shape[1]
         batch.note(PIVOT, "feedback", one_hot(y_f, n_classes).sum(0))
-        return world.mine(x_f), world.mine(y_f)
+        return world.local_shard(x_f), world.local_shard(y_f)
 
     def guide(self, z_s: Tensor, z_temporary: list[Tensor], z_pivot: Tensor) -> dict[str, Tensor]:
-        """The KD terms of the group teaching."""
+        """The KD terms of group teaching for one student."""
         tau = self.temperature
         if self.guidance == "ensemble":
             return {"group/ensemble": distill(z_s, torch.stack([*z_temporary, z_pivot]).mean(0), tau)}
@@ -142,15 +150,17 @@ class ORC:
 
 
 def draw_in_proportion(weight: Tensor, draw: torch.Generator) -> Tensor:
-    """B indices drawn with replacement, P(b) = weight[b] / sum(weight); uniform where all weights are zero.
+    """Draw B indices with replacement, P(b) = weight[b] / sum(weight). If all weights are zero, draw uniformly.
 
-    weight: [B], not negative.  Inverse of the distribution function, so that nothing waits for the device.
+    Inverts the cumulative distribution, so that the CPU need not wait for the GPU.
+
+    weight: [B], not negative.  Returns [B] indices.
     """
     weight = weight.double()
     weight = torch.where(weight.sum() > 0, weight, torch.ones_like(weight))
-    share = weight.cumsum(0) / weight.sum()
+    cumulative = weight.cumsum(0) / weight.sum()
     u = torch.rand(len(weight), generator=draw, dtype=torch.float64).to(weight.device, non_blocking=True)
-    return torch.searchsorted(share, u, right=True).clamp_(max=len(weight) - 1)
+    return torch.searchsorted(cumulative, u, right=True).clamp_(max=len(weight) - 1)
 
 
 METHOD = ORC

@@ -3,27 +3,30 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pipeline.core.interface import Batch, Leg, Losses, Nets, Network, Train
 from pipeline.core.losses import cross_entropy
-from pipeline.core.vocabulary import Batch, Leg, Losses, Nets, Network, Train
 
 
 @dataclass(frozen=True)
 class Scratch:
-    """Cross-entropy alone; networks that are given besides a student are trained one after the other.
+    """Cross-entropy alone. With several networks, each is trained in its own leg, one after the other.
 
-    label_smoothing: weight of the uniform law in the target.
+    label_smoothing: weight of the uniform distribution in the target.
     """
 
     label_smoothing: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
+        """The student alone."""
         return {"student": Network(student)}
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
+        """One leg for each network."""
         for name in nets:
             yield Leg(learners=(name,))
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
+        """Cross-entropy of the learner, in one update."""
         (student,) = leg.learners
         yield {student: {"ce": cross_entropy(nets[student](batch.x), batch.y, self.label_smoothing)}}
 

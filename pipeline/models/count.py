@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, and the time of an answer."""
+"""The cost of a network: parameters, multiply-adds (MACs) and inference latency."""
 
 import statistics
 import time
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 
 def parameters(network: nn.Module) -> int:
-    """Learned numbers; BatchNorm's running statistics are none."""
+    """Number of trainable values. BatchNorm's running statistics are buffers and do not count."""
     return sum(p.numel() for p in network.parameters())
 
 
 def macs(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> int:
-    """Multiply-adds of convolutions and linear layers for one image, the field's count.
+    """Multiply-adds of the convolutions and linear layers for one image, as the literature counts them.
 
-    Biases, normalisation, activations, pooling and the products of attention are not counted.
+    image_size: height and width in pixels.  Biases, normalisation, activations, pooling and the matrix products of
+    attention are not counted. The training mode of every module is restored.
     """
     total = 0
 
@@ -25,7 +26,7 @@ def macs(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> int:
         assert isinstance(weight, Tensor)
         if isinstance(module, nn.Linear):
             total += out.numel() * weight.shape[1]
-        else:  # [out, in / groups, kernel...]: one product for each weight and place
+        else:  # weight: [C_out, C_in / groups, *kernel], one product per weight and output position
             total += out.numel() * weight[0].numel()
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -45,7 +46,11 @@ def macs(network: nn.Module, in_chans: int, image_size: tuple[int, int]) -> int:
 
 
 def latency(network: nn.Module, in_chans: int, image_size: tuple[int, int], batch: int, repeats: int = 15) -> float:
-    """Median milliseconds of an answer to a batch, in evaluation mode, with the threads that are set."""
+    """Median time of a forward pass in milliseconds, in evaluation mode.
+
+    image_size: height and width in pixels.  batch: images per forward pass.  repeats: timed forward passes, after two
+    warm-up passes. PyTorch's current number of threads is used, and the training mode of every module is restored.
+    """
     like = next(network.parameters())
     x = torch.zeros(batch, in_chans, *image_size, device=like.device, dtype=like.dtype)
     modes = [(m, m.training) for m in network.modules()]
@@ -62,4 +67,4 @@ def latency(network: nn.Module, in_chans: int, image_size: tuple[int, int], batc
     finally:
         for module, training in modes:
             module.training = training
-    return 1000 * statistics.median(seconds[2:])  # the first two set things up
+    return 1000 * statistics.median(seconds[2:])  # the first two passes are warm-up

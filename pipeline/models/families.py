@@ -1,4 +1,7 @@
-"""The zoo's families, by the names that the table of networks uses. Imports no timm, whose import costs seconds."""
+"""Builders of the zoo's families of networks, under the names that `pipeline.models.names.ZOO` uses.
+
+This module does not import timm, because that takes seconds.
+"""
 
 from torch import nn
 
@@ -19,6 +22,9 @@ FAMILIES = {
 
 
 def build(arch: str, *, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> nn.Module:
-    """A network of the zoo, its initial weights drawn from torch's generator."""
+    """Build a network of the zoo. Its initial weights are drawn from PyTorch's default generator.
+
+    arch: a key of `ZOO`.  image_size: height and width in pixels.
+    """
     family, arguments = ZOO[arch]
     return FAMILIES[family](*arguments, num_classes=num_classes, in_chans=in_chans, image_size=image_size)

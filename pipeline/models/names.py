@@ -1,4 +1,7 @@
-"""Which networks there are, by name. Imports neither torch nor timm, so that `check` answers at once."""
+"""The names of all available networks, and the layers of those in the zoo.
+
+This module imports neither torch nor timm, so that `stages.check` starts without delay.
+"""
 
 import re
 from difflib import get_close_matches
@@ -7,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-TINY = {  # for the default's images of 8x8; the number behind the line is the last width
+TINY = {  # for the 8x8 images of digits; the name is tiny_plain<convolutions>_<last width>
     "tiny_plain4_32": "16 16 M 32 32 G",
     "tiny_plain2_32": "16 M 32 G",
     "tiny_plain2_16": "8 M 16 G",
     "tiny_plain2_12": "6 M 12 G",
 }
-PLAIN = {  # TAKD's and DGKD's networks for CIFAR-100
+PLAIN = {  # the plain networks that TAKD and DGKD train on CIFAR-100
     2: "32 M 32 M",
     4: "32 32 M 64 64 M",
     6: "32 32 M 64 64 M 128 128",
@@ -25,7 +28,7 @@ VGG = {
     13: "64 64 M 128 128 M 256 256 M 512 512 512 512 G",
 }
 
-# name -> (family, its arguments); pipeline.models.families builds them.
+# name -> (family, its arguments), which `pipeline.models.families.build` reads
 ZOO: dict[str, tuple[str, tuple[Any, ...]]] = {
     **{name: ("plain", (layers, False)) for name, layers in TINY.items()},
     **{f"cifar_plain{depth}": ("plain", (layers, True)) for depth, layers in PLAIN.items()},
@@ -40,18 +43,18 @@ ZOO: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 
 def known(arch: str) -> bool:
-    """Whether a network of that name can be created; timm's names may carry a tag (resnet18.a1_in1k)."""
+    """Whether a network can be created by this name. timm's names may carry a tag, as in `resnet18.a1_in1k`."""
     return arch in ZOO or arch.split(".")[0] in timm_names()
 
 
 def nearest(arch: str, n: int = 3) -> list[str]:
-    """The names most like one that is not known."""
+    """The `n` known names most similar to `arch`, best first, for messages about an unknown one."""
     return get_close_matches(arch, [*ZOO, *timm_names()], n=n, cutoff=0.5)
 
 
 @cache
 def timm_names() -> frozenset[str]:
-    """Names that timm registers, read from its sources: importing it would cost seconds."""
+    """The names that timm registers, parsed from its source files because importing it takes seconds."""
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Networks without shortcuts: one convolution after the other."""
+"""Plain networks without shortcuts, the VGG family, and the initialisation that the whole zoo shares."""
 
 from torch import nn
 
@@ -6,47 +6,55 @@ from torch import nn
 def plain(
     layers: str, has_bias: bool, *, num_classes: int, in_chans: int, image_size: tuple[int, int], **_
 ) -> nn.Module:
-    """A plain network by its layers, then a linear head.
+    """Build a plain network from a list of layers, followed by a linear head.
 
-    A number: 3x3 convolution of that width, BatchNorm, ReLU.  M: 2x2 max-pooling.  G: global average pooling.
-    Fn: the image as one vector, a hidden linear layer of n, ReLU.  has_bias: of the convolutions.
+    layers: tokens separated by spaces. A number n is a 3x3 convolution of width n with BatchNorm and ReLU; M is 2x2
+    max-pooling; G is global average pooling; Fn flattens the image and adds a hidden linear layer of width n with ReLU.
+    has_bias: whether the convolutions have a bias.  image_size: height and width in pixels.
     """
     modules: list[nn.Module] = []
-    width, (height, breadth), is_flat = in_chans, image_size, False
+    channels, (height, width), is_flat = in_chans, image_size, False
 
     def flatten() -> None:
-        nonlocal width, is_flat
+        nonlocal channels, is_flat
         modules.append(nn.Flatten())
-        width, is_flat = width * height * breadth, True
+        channels, is_flat = channels * height * width, True
 
     for token in layers.split():
         if token == "M":
             modules.append(nn.MaxPool2d(2))
-            height, breadth = height // 2, breadth // 2
+            height, width = height // 2, width // 2
         elif token == "G":
             modules.append(nn.AdaptiveAvgPool2d(1))
-            height = breadth = 1
+            height = width = 1
         elif token.startswith("F"):
             if not is_flat:
                 flatten()
-            modules += [nn.Linear(width, int(token[1:])), nn.ReLU(inplace=True)]
-            width = int(token[1:])
+            modules += [nn.Linear(channels, int(token[1:])), nn.ReLU(inplace=True)]
+            channels = int(token[1:])
         else:
-            conv = nn.Conv2d(width, int(token), 3, padding=1, bias=has_bias)
+            conv = nn.Conv2d(channels, int(token), 3, padding=1, bias=has_bias)
             modules += [conv, nn.BatchNorm2d(int(token)), nn.ReLU(inplace=True)]
-            width = int(token)
+            channels = int(token)
     if not is_flat:
         flatten()
-    return initialise(nn.Sequential(*modules, nn.Linear(width, num_classes)))
+    return initialise(nn.Sequential(*modules, nn.Linear(channels, num_classes)))
 
 
 def vgg(layers: str, *, num_classes: int, in_chans: int, image_size: tuple[int, int], **_) -> nn.Module:
-    """VGG (Simonyan and Zisserman 2015) with BatchNorm and one linear layer, for images of 32x32."""
+    """VGG (Simonyan and Zisserman 2015) for 32x32 images.  layers: as in `plain`.
+
+    Deviations: BatchNorm after each convolution, and a single linear layer as the head.
+    """
     return plain(layers, True, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
 
 
 def initialise(network: nn.Module) -> nn.Module:
-    """He's normal initialisation of convolutions by fan-out; BatchNorm at 1 and 0; linear layers as torch has them."""
+    """Initialise a network in place and return it.
+
+    Convolutions: He's normal initialisation by fan-out (He et al. 2015), biases 0. BatchNorm: weight 1, bias 0. Linear
+    layers keep PyTorch's default.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,7 @@
-"""The zoo in timm's registry: import this once, then timm.create_model("cifar_resnet20", num_classes=100) works."""
+"""Register the zoo with timm.
+
+After `import pipeline.models.zoo`, `timm.create_model("cifar_resnet20", num_classes=100)` works.
+"""
 
 import sys
 from collections.abc import Callable
@@ -12,16 +15,19 @@ from pipeline.models.names import ZOO
 
 
 def entrypoint(arch: str) -> Callable[..., nn.Module]:
-    """The function that timm calls for a network of the zoo."""
+    """Return the function that timm calls to create a network of the zoo.
+
+    It raises ValueError if pretrained weights are requested without a configuration that says where they are.
+    """
 
     def make(num_classes: int = 100, in_chans: int = 3, img_size: int | tuple[int, int] = 32) -> nn.Module:
         size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
         network = build(arch, num_classes=num_classes, in_chans=in_chans, image_size=size)
-        network.num_classes = num_classes  # pyright: ignore[reportArgumentType]: timm looks for it
+        network.num_classes = num_classes  # pyright: ignore[reportArgumentType]: timm reads it
         return network
 
     def create(pretrained: bool = False, **options: Any) -> nn.Module:
-        if pretrained and not options.get("pretrained_cfg"):  # a folder or a file of weights would come with one
+        if pretrained and not options.get("pretrained_cfg"):  # timm sets it for weights in a local folder or file
             raise ValueError(f"{arch} has no pretrained weights")
         return build_model_with_cfg(make, arch, pretrained, kwargs_filter=("global_pool",), **options)
 
@@ -30,6 +36,6 @@ def entrypoint(arch: str) -> Callable[..., nn.Module]:
     return create
 
 
-__all__: list[str] = []  # register_model adds every name to it
+__all__: list[str] = []  # `register_model` appends every name
 for name in ZOO:
     setattr(sys.modules[__name__], name, register_model(entrypoint(name)))

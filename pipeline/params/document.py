@@ -1,4 +1,4 @@
-"""docs/parameters.md, made from the schema: `python -m pipeline.params.document > docs/parameters.md`."""
+"""Generate docs/parameters.md from the schema: `python -m pipeline.params.document > docs/parameters.md`."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from pipeline.params.schema import FIXED, KINDS, Section
 
 HEAD = """# Parameters
 
-Every key of `params.yaml`. There are no defaults: the file itself is the default. A wrong key, type or bound stops
-`dvc repro` in its first second with one line that names it. `null` means "from the data" or "the source's own".
-Written by `python -m pipeline.params.document`.
+Every key of `params.yaml`. The file itself holds the defaults; the code has none. A wrong key, type or bound stops
+`dvc repro` in its first second with one line that names it. `auto` lets the data, the source or another section decide.
+This page is generated: `python -m pipeline.params.document > docs/parameters.md`.
 """
 SYMBOLS = {
     "kd.temperature": "tau",
@@ -29,7 +29,7 @@ SYMBOLS = {
 
 
 def document() -> str:
-    """The page."""
+    """The page as Markdown."""
     parts = [HEAD]
     for name, schema in FIXED.items():
         parts.append(section(name, schema, ""))
@@ -39,17 +39,17 @@ def document() -> str:
     return "".join(parts)
 
 
-def section(name: str, schema: Any, said: str) -> str:
-    """A heading, what the section is, and its keys."""
-    said += (schema.__doc__ or "").strip() if isinstance(schema, type) and issubclass(schema, Section) else ""
+def section(name: str, schema: Any, intro: str) -> str:
+    """A heading, a description of the section, and a table of its keys."""
+    intro += (schema.__doc__ or "").strip() if isinstance(schema, type) and issubclass(schema, Section) else ""
     rows = "".join(
         f"| `{key}` | {kind} | {meaning} | {SYMBOLS.get(key, '')} |\n" for key, kind, meaning in keys(name, schema)
     )
-    return f"\n## {name}\n\n{said}\n\n| key | type and bounds | meaning | in the paper |\n|---|---|---|---|\n{rows}"
+    return f"\n## {name}\n\n{intro}\n\n| key | type and bounds | meaning | in the paper |\n|---|---|---|---|\n{rows}"
 
 
 def keys(name: str, schema: Any) -> Iterator[tuple[str, str, str]]:
-    """Dotted key, type with bounds, meaning."""
+    """The dotted key, the type with its bounds, and the meaning of each parameter."""
     described = TypeAdapter(schema).json_schema()
     definitions = described.get("$defs", {})
 
@@ -67,30 +67,35 @@ def keys(name: str, schema: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def values_of(node: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a mapping's values."""
+    """The JSON schema of the values of a mapping."""
     return next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties") or {})
 
 
+def word_for_none(node: dict[str, Any]) -> list[str]:
+    """The word that a key accepts instead of a value, if it accepts one."""
+    return [f"`{node['word_for_none']}`"] if "word_for_none" in node else []
+
+
 def text_of(node: dict[str, Any]) -> str:
+    """The description of a parameter, for a cell of a Markdown table."""
     return str(node.get("description", "")).replace("|", "\\|")
 
 
 def kind_of(node: dict[str, Any], definitions: dict[str, Any] | None = None) -> str:
-    """A JSON schema's type in words."""
+    """The type of a JSON schema in words."""
     if "$ref" in node:
         return "a mapping: " + ", ".join(
             f"`{key}`" for key in (definitions or {})[node["$ref"].split("/")[-1]]["properties"]
         )
     for several in ("anyOf", "oneOf"):
         if several in node:
-            return " or ".join(dict.fromkeys(kind_of(part, definitions) for part in node[several]))
+            kinds = [kind_of(part, definitions) for part in node[several] if part.get("type") != "null"]
+            return " or ".join(dict.fromkeys([*kinds, *word_for_none(node)]))
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
     if "const" in node:
         return f"`{node['const']}`"
     kind = node.get("type", "any")
-    if kind == "null":
-        return "`null`"
     if kind == "array":
         return f"list of {kind_of(node['items'], definitions)}"
     if kind == "object":

@@ -1,4 +1,4 @@
-"""Reading params.yaml: validated as a whole, handed out by section, every mistake in one line."""
+"""Load params.yaml: validate the whole file, return what was asked for, report each mistake in one line."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +19,7 @@ Values = dict[str, Any]
 
 
 class Params:
-    """The parameters that were asked for, by their dotted key; no others can be read."""
+    """The parameters that were asked for, by dotted key. Others cannot be read."""
 
     def __init__(self, values: Values):
         self.values = values
@@ -28,7 +28,7 @@ class Params:
         return self.values[key]
 
     def plain(self) -> Values:
-        """All of them as plain data, for the key of a checkpoint."""
+        """All of them as plain data that params.yaml would accept, for checkpoint keys and for display."""
         return {key: plain(value) for key, value in self.values.items()}
 
 
@@ -42,38 +42,43 @@ def load(*keys: str) -> Params:
 
 
 def runtime() -> Runtime:
-    """The section that no stage depends on."""
+    """The section `runtime`, on which no stage depends."""
     return load("runtime")["runtime"]
 
 
 def read(file: Path) -> Values:
-    """The document as plain data, by YAML 1.2, as DVC writes it: `no` is a word and 1e-3 a number."""
+    """The document as plain data.
+
+    It is read as YAML 1.2, as DVC writes it: `no` is a string and 1e-3 is a number.
+    Raises ParamsError with the line of a mistake.
+    """
     try:
         text = file.read_text("utf-8")
     except FileNotFoundError:
-        raise ParamsError(f"{file} is missing: run from the project's root") from None
+        raise ParamsError(f"{file} was not found: run the command from the root of the project") from None
     try:
         document = YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         what = str(error.problem).splitlines()[0]
         raise ParamsError(f"{file}, line {line_of(error)}: {what}") from None
     except MarkedYAMLError as error:
-        raise ParamsError(f"{file}, line {line_of(error)}: not YAML: {error.problem}") from None
+        raise ParamsError(f"{file}, line {line_of(error)}: not valid YAML: {error.problem}") from None
     if not isinstance(document, dict):
-        raise ParamsError(f"{file}: must be a mapping of sections")
+        raise ParamsError(f"{file}: must be a mapping of section names to sections")
     if "${" in text:
         number = next(n for n, line in enumerate(text.splitlines(), 1) if "${" in line)
-        raise ParamsError(f"{file}, line {number}: ${{}} is not resolved here; write the value")
+        raise ParamsError(f"{file}, line {number}: ${{}} is not supported in params.yaml: write the value")
     return document
 
 
 def line_of(error: MarkedYAMLError) -> int:
+    """The line of a mistake, from 1."""
     mark = error.problem_mark or error.context_mark
     return mark.line + 1 if mark else 1
 
 
 def validated(document: Values) -> Values:
-    """Every section as its schema's object. Raises ParamsError with every mistake."""
+    """Every section as an object of its schema. Raises ParamsError with all mistakes."""
     values: Values = {}
     mistakes: list[str] = []
     for section, schema in FIXED.items():
@@ -90,11 +95,13 @@ def validated(document: Values) -> Values:
     for name, kind in kinds.items():
         if kind not in KINDS:
             if isinstance(kind, str):
-                mistakes.append(f"methods.{name}.is: there is no method {kind!r}{hint(kind, KINDS)}")
+                mistakes.append(f"methods.{name}.is: unknown method {kind!r}{hint(kind, KINDS)}")
         elif name in FIXED:
-            mistakes.append(f"methods.{name}: {name!r} is the name of another section")
+            mistakes.append(f"methods.{name}: {name!r} is reserved for another section; choose another name")
         elif name not in document:
-            mistakes.append(f"methods.{name}: its section {name!r} is missing (it has the keys of `is: {kind}`)")
+            mistakes.append(
+                f"methods.{name}: the section {name!r} is missing; it has the keys of a method with `is: {kind}`"
+            )
     for section in document:
         if section in FIXED:
             continue
@@ -108,7 +115,7 @@ def validated(document: Values) -> Values:
             mistakes.append(f"{section}: unknown section{hint(section, names)}")
     for needed in ("takd", "dgkd", "cooperative"):
         if needed not in document and needed not in kinds:
-            mistakes.append(f"{needed}: is missing (the stages before `distill` read it)")
+            mistakes.append(f"{needed}: the section is missing; stages before `distill` read it")
     if not mistakes:
         mistakes = contradictions(values)
     if mistakes:
@@ -118,7 +125,7 @@ def validated(document: Values) -> Values:
 
 
 def schemas_for(section: Any, kinds: dict[str, Any]) -> list[Any]:
-    """What a method's section may be: its entry's kind; without an entry its name's kind; else any kind."""
+    """Schemas that a section may have: that of its entry in `methods`; else that of the kind of its name; else any."""
     if section in kinds:
         return [schema_of(section, kinds[section])] if kinds[section] in KINDS else []
     if section in KINDS:
@@ -127,14 +134,15 @@ def schemas_for(section: Any, kinds: dict[str, Any]) -> list[Any]:
 
 
 def take(section: str, schema: Any, document: Values, values: Values, mistakes: list[str]) -> None:
-    """Validate one section into values, or its mistakes into mistakes."""
+    """Validate one section; add it to `values`, or its mistakes to `mistakes`."""
     try:
         values[section] = TypeAdapter(schema).validate_python(document[section])
     except ValidationError as error:
-        mistakes += said(section, schema, document[section], error)
+        mistakes += describe(section, schema, document[section], error)
 
 
 def fits(schema: Any, value: Any) -> bool:
+    """Whether a value is valid by a schema."""
     try:
         TypeAdapter(schema).validate_python(value)
     except ValidationError:
@@ -142,9 +150,10 @@ def fits(schema: Any, value: Any) -> bool:
     return True
 
 
-def said(section: str, schema: Any, value: Any, error: ValidationError) -> list[str]:
-    """One line for each key that is wrong. Alternatives of one key are said together."""
+def describe(section: str, schema: Any, value: Any, error: ValidationError) -> list[str]:
+    """One line for each key that is wrong; the alternatives of one key are joined in one line."""
     found: dict[str, list[str]] = {}
+    words: dict[str, str | None] = {}  # that a key accepts too
     for item in error.errors():
         path, inside, extra = [section], value, item["type"]
         for part in item["loc"]:
@@ -159,21 +168,25 @@ def said(section: str, schema: Any, value: Any, error: ValidationError) -> list[
             path.append(str(part))
         key = ".".join(path)
         if extra == "missing":
-            line = "is missing"
+            line = "is missing; write it in params.yaml"
         elif extra == "extra_forbidden":
             line = f"unknown key{hint(path[-1], keys_of(schema, path[1:-1]))}"
             if path[-1] == "members" and section != "cooperative":
-                line = "only section cooperative has members: its controls share them"
+                line = "unknown key; controls of cooperative share the members of the section cooperative"
+        elif item["type"] == "value_error" and inside is None:
+            line = readable(item)
         else:
-            line = f"{readable(item)}, got {inside!r}"
+            line = f"{readable(item)}, got {'null' if inside is None else repr(inside)}"
+            words[key] = word_for_none(schema, path[1:])
         found.setdefault(key, [])
         if line not in found[key]:
             found[key].append(line)
-    return [f"{key}: {alternatives(lines)}" for key, lines in found.items()]
+    return [f"{key}: {alternatives(lines, words.get(key))}" for key, lines in found.items()]
 
 
 def readable(item: Any) -> str:
-    message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    """A validation error of pydantic as the end of a line: what the value must be."""
+    message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ").split(" or instance of ")[0]
     if item["type"] == "string_pattern_mismatch":
         pattern = item["ctx"]["pattern"]
         message = "a shard i/n" if "/" in pattern else "a name of letters, digits, _ and -"
@@ -182,16 +195,23 @@ def readable(item: Any) -> str:
     return f"must be {message}" if item["msg"].startswith(("Input should", "String should match")) else message
 
 
-def alternatives(lines: list[str]) -> str:
-    """Several ways in which a key could have been right, as one sentence."""
-    heads = [line.rsplit(", got ", 1)[0].removeprefix("must be ") for line in lines]
-    if len(lines) == 1:
+def alternatives(lines: list[str], word: str | None = None) -> str:
+    """The alternatives that a key allows, as one sentence.  word: one more alternative."""
+    if len(lines) == 1 and word is None:
         return lines[0]
-    return f"must be {' or '.join(heads)}, got {lines[0].rsplit(', got ', 1)[-1]}"
+    heads = [line.rsplit(", got ", 1)[0].removeprefix("must be ") for line in lines]
+    return f"must be {' or '.join([*heads, *([word] if word else [])])}, got {lines[0].rsplit(', got ', 1)[-1]}"
+
+
+def word_for_none(schema: Any, path: list[str]) -> str | None:
+    """The word, such as auto, that a key of a section accepts instead of a value."""
+    field = getattr(schema, "model_fields", {}).get(path[0]) if len(path) == 1 else None
+    extra = field.json_schema_extra if field else None
+    return str(extra["word_for_none"]) if isinstance(extra, dict) and "word_for_none" in extra else None
 
 
 def keys_of(schema: Any, path: list[str]) -> list[str]:
-    """The keys that a section, or a section within it, has."""
+    """The keys of a section, or of a section within it."""
     for part in path:
         if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
             break
@@ -203,27 +223,35 @@ def keys_of(schema: Any, path: list[str]) -> list[str]:
 
 
 def hint(word: Any, words: Any) -> str:
+    """The names most similar to a word, as the end of a message."""
     near = get_close_matches(str(word), [str(w) for w in words], n=3, cutoff=0.5)
     return f"; nearest: {', '.join(near)}" if near else ""
 
 
 def dig(values: Values, key: str) -> Any:
-    """The value of a dotted key."""
+    """The value of a dotted key. Raises ParamsError if there is none."""
     inside: Any = values
-    for part in key.split("."):
+    parts = key.split(".")
+    for k, part in enumerate(parts):
         try:
-            inside = inside[part] if isinstance(inside, dict) else getattr(inside, part)
+            inside = inside[part] if isinstance(inside, dict) else getattr(inside, attribute(inside, part))
         except (KeyError, AttributeError):
-            parent = f"params.yaml: {key}: "
-            raise ParamsError(
-                f"{parent}there is none{hint(part, inside) if isinstance(inside, dict) else ''}"
-            ) from None
+            where = ".".join(parts[: k + 1])
+            near = hint(part, inside) if isinstance(inside, dict) else ""
+            raise ParamsError(f"{FILE}: {where}: there is no such key{near}") from None
     return inside
 
 
+def attribute(section: Any, key: str) -> str:
+    """The name in Python of a key of a section: `is` is a keyword."""
+    fields = type(section).model_fields if isinstance(section, BaseModel) else {}
+    return next((name for name, field in fields.items() if field.alias == key), key)
+
+
 def plain(value: Any) -> Any:
+    """A section as plain data, with the keys and words of params.yaml."""
     if isinstance(value, BaseModel):
-        return value.model_dump(serialize_as_any=True)
+        return value.model_dump(by_alias=True)
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     return value

@@ -1,22 +1,22 @@
-"""What no section can tell by itself: whether parameters contradict each other."""
+"""Rules that span several sections of params.yaml: whether parameters contradict each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.models.names import known, nearest
-from pipeline.params.schema import DGKD, DML, ORC, Auto
+from pipeline.params.schema import DGKD, DML, ORC, MembersByRule
 
 NOTHING = "data/prepared/classes.txt"
 TEACHER = "models/teacher"
-GROUP = "models/cast/group"
+GROUP = "models/group"
 MEMBERS = "models/members"
-CHAINS = ("models/cast/takd", "models/cast/dgkd")
+CHAINS = ("models/chains/takd", "models/chains/dgkd")
 RESERVED = ("teacher", "student", "pivot")
 
 
 def contradictions(values: dict[str, Any]) -> list[str]:
-    """One line for each; the sections are valid in themselves."""
+    """One line for each contradiction.  values: the sections, each valid by itself."""
     return [
         *unknown_networks(values),
         *chain(values),
@@ -29,6 +29,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
 
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:
+    """Architectures that neither timm nor the zoo has."""
     for key, arch in networks(values):
         if not known(arch):
             near = nearest(arch)
@@ -36,7 +37,7 @@ def unknown_networks(values: dict[str, Any]) -> Iterator[str]:
 
 
 def networks(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every architecture and its key."""
+    """The key and the architecture of every network."""
     yield "teacher.arch", values["teacher"].arch
     yield "student.arch", values["student"].arch
     for name, assistant in values["assistants"].items():
@@ -47,46 +48,48 @@ def networks(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
             for name, arch in (getattr(value, group) or {}).items():
                 yield f"{section}.{group}.{name}", arch
     members = values["cooperative"].members
-    if not isinstance(members, Auto):
+    if not isinstance(members, MembersByRule):
         for name, member in members.items():
             yield f"cooperative.members.{name}.arch", member.arch
 
 
 def chain(values: dict[str, Any]) -> Iterator[str]:
-    """Every link leads back to the teacher."""
+    """Chains of assistants that do not lead back to the teacher."""
     assistants = values["assistants"]
     for name, assistant in assistants.items():
         if name in RESERVED:
-            yield f"assistants.{name}: the name {name!r} is taken"
+            yield f"assistants.{name}: the name {name!r} is reserved; choose another"
         if assistant.after != "teacher" and assistant.after not in assistants:
-            yield f"assistants.{name}.after: there is no assistant {assistant.after!r} and it is not the teacher"
+            yield f"assistants.{name}.after: must be teacher or an assistant, got {assistant.after!r}"
             continue
         link, seen = name, []
         while link in assistants and link not in seen:
             seen.append(link)
             link = assistants[link].after
         if link in seen:
-            yield f"assistants.{name}.after: the chain runs in a circle: {' -> '.join([*seen, link])}"
+            yield f"assistants.{name}.after: the chain is circular: {' -> '.join([*seen, link])}"
     after = values["student"].after
     if after != "teacher" and after not in assistants:
-        yield f"student.after: there is no assistant {after!r} and it is not the teacher"
+        yield f"student.after: must be teacher or an assistant, got {after!r}"
 
 
 def streaming(values: dict[str, Any]) -> Iterator[str]:
+    """Settings that streamed images do not support."""
     data, train = values["data"], values["train"]
     if data.storage == "stream" and data.source not in ("folder", "imagenet"):
-        yield f"data.storage: only folder and imagenet can be streamed, not {data.source}"
+        yield f"data.storage: stream requires data.source to be folder or imagenet, got {data.source}"
     if data.storage == "stream" and data.source == "folder" and data.image_size is None:
-        yield "data.image_size: a streamed folder needs it"
+        yield "data.image_size: required for a streamed folder, got auto"
     streams = data.storage == "stream" or (data.source == "imagenet" and data.storage is None)
     if streams and train.pad is not None:
-        yield "train.pad: streamed images are not padded (they get a crop of random size); it must be null"
+        yield f"train.pad: must be auto for streamed images, which get a crop of random size, got {train.pad}"
 
 
 def training(values: dict[str, Any]) -> Iterator[str]:
+    """Contradictions within the recipe, and about the weights of the teacher."""
     train, teacher, runtime = values["train"], values["teacher"], values["runtime"]
     if train.nesterov and train.momentum == 0:
-        yield "train.nesterov: needs train.momentum > 0"
+        yield "train.nesterov: true requires train.momentum > 0"
     if train.warmup_epochs >= train.epochs and train.warmup_epochs > 0:
         yield f"train.warmup_epochs: must be less than train.epochs ({train.epochs}), got {train.warmup_epochs}"
     if train.milestones != sorted(set(train.milestones)):
@@ -97,32 +100,34 @@ def training(values: dict[str, Any]) -> Iterator[str]:
             f"got {train.batch_size}"
         )
     if teacher.epochs == 0 and not teacher.pretrained and teacher.checkpoint is None:
-        yield "teacher.epochs: 0 needs teacher.pretrained or teacher.checkpoint"
+        yield "teacher.epochs: 0 requires teacher.pretrained or teacher.checkpoint"
     if teacher.pretrained and teacher.checkpoint is not None:
-        yield "teacher.checkpoint: give either it or teacher.pretrained"
+        yield "teacher.checkpoint: must be none if teacher.pretrained is true"
     if teacher.checkpoint is not None and not Path(teacher.checkpoint).is_file():
-        yield f"teacher.checkpoint: there is no file {teacher.checkpoint!r}"
+        yield f"teacher.checkpoint: the file {teacher.checkpoint!r} does not exist"
 
 
 def seeds(values: dict[str, Any]) -> Iterator[str]:
+    """Seeds that are listed twice."""
     if len(set(values["seeds"])) < len(values["seeds"]):
         yield f"seeds: must differ from each other, got {values['seeds']}"
 
 
 def exported(values: dict[str, Any]) -> Iterator[str]:
+    """An export of a method that does not exist or trains no student."""
     name = values["export"].method
     if name not in values["methods"]:
-        yield f"export.method: there is no method {name!r} in methods; there are {', '.join(values['methods'])}"
+        yield f"export.method: {name!r} is not an entry of methods; choose one of {', '.join(values['methods'])}"
     elif values["methods"][name].is_ == "cooperative":
-        yield f"export.method: {name} ends in a group, not in a student"
+        yield f"export.method: {name} trains a group, not a student; choose another method"
 
 
 def method(name: str, values: dict[str, Any]) -> Iterator[str]:
-    """What a method starts from must hold whom it needs."""
+    """A method that starts from networks which it cannot use, or with parameters that do not fit them."""
     entry, section = values["methods"][name], values[name]
     kind, after = entry.is_, entry.after
     if not Path("pipeline/methods", f"{kind}.py").is_file():
-        yield f"methods.{name}.is: there is no file pipeline/methods/{kind}.py"
+        yield f"methods.{name}.is: the file pipeline/methods/{kind}.py does not exist"
     links = [f"models/{c}/{link}" for c in ("takd", "dgkd") for link in ("teacher", *values["assistants"])]
     with_teacher = (TEACHER, GROUP, *CHAINS, *links)
     allowed: tuple[str, ...] = (NOTHING, *with_teacher, MEMBERS)
@@ -133,24 +138,29 @@ def method(name: str, values: dict[str, Any]) -> Iterator[str]:
     elif kind == "cooperative":
         allowed = (MEMBERS,)
     if after not in allowed:
-        yield f"methods.{name}.after: {kind} starts from one of {', '.join(allowed)}; got {after!r}"
+        yield f"methods.{name}.after: {kind} must start from one of {', '.join(allowed)}, got {after!r}"
         return
     if isinstance(section, DML) and section.peers is None and after != GROUP:
-        yield f"{name}.peers: null needs methods.{name}.after to be {GROUP}"
+        yield f"{name}.peers: auto requires methods.{name}.after to be {GROUP}"
     if isinstance(section, ORC):
         yield from group_of(name, section, after, values)
     if isinstance(section, DML | ORC):
         group = (section.peers if isinstance(section, DML) else section.group) or {}
-        yield from (f"{name}: the name {peer!r} is taken" for peer in group if peer in RESERVED)
+        yield from (f"{name}: the name {peer!r} is reserved; choose another" for peer in group if peer in RESERVED)
     if isinstance(section, DGKD) and isinstance(section.lam, dict):
         guides = {"teacher", *values["assistants"]}
-        yield from (f"{name}.lam.{g}: there is no such guide" for g in section.lam if g not in guides)
-        yield from (f"{name}.lam: guide {g} has no number" for g in sorted(guides - set(section.lam)))
+        yield from (
+            f"{name}.lam.{g}: is not a guide; guides are the teacher and the assistants"
+            for g in section.lam
+            if g not in guides
+        )
+        yield from (f"{name}.lam: guide {g} has no weight" for g in sorted(guides - set(section.lam)))
 
 
 def group_of(name: str, section: ORC, after: str, values: dict[str, Any]) -> Iterator[str]:
+    """A group of ORC that does not exist or is smaller than the number of promoted students."""
     if section.group is None and after != GROUP:
-        yield f"{name}.group: null needs methods.{name}.after to be {GROUP}"
+        yield f"{name}.group: auto requires methods.{name}.after to be {GROUP}"
     others = values["assistants"] if section.group is None else section.group
     if section.promoted > 1 + len(others):
-        yield f"{name}.promoted: there are {1 + len(others)} students, got {section.promoted}"
+        yield f"{name}.promoted: must be at most the number of students ({1 + len(others)}), got {section.promoted}"

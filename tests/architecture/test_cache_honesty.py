@@ -1,4 +1,4 @@
-"""What a stage can read is what dvc.yaml says that it reads: else a change would leave a stale result in the cache."""
+"""dvc.yaml declares everything that a stage reads; otherwise DVC would reuse a stale result from its cache."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-# They decide no output: values reach a stage through dvc.yaml's params, and the others only talk to the user.
-SPEAK_ONLY = {"pipeline/errors.py", "stages/command.py"}
+# Files that determine no output: they only talk to the user. Values of parameters are in dvc.yaml's params.
+MESSAGES_ONLY = {"pipeline/errors.py", "pipeline/progress.py", "stages/command.py"}
 PARAMS = {f"pipeline/params/{p.name}" for p in (ROOT / "pipeline/params").glob("*.py")} | {"pipeline/models/names.py"}
 STAGES = list(Repo(ROOT).index.stages)
 RAW = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -24,7 +24,11 @@ def file_of(module: str) -> Path | None:
 
 
 def imports(path: Path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
@@ -33,7 +37,7 @@ def imports(path: Path):
 
 
 def closure(*modules: str) -> set[str]:
-    """First-party files with content that these modules import, directly or not."""
+    """Non-empty first-party files that these modules import, directly or indirectly."""
     seen: set[Path] = set()
     todo = list(modules)
     while todo:
@@ -45,7 +49,7 @@ def closure(*modules: str) -> set[str]:
 
 
 def modules_of(stage) -> list[str]:
-    """The stage's module, and the method that it imports by name."""
+    """The module of a stage, and the method that the stage imports by name."""
     module = re.search(r"-m (stages\.\w+)", stage.cmd)[1]
     modules = [module]
     name, _, entry = stage.name.partition("@")
@@ -58,15 +62,15 @@ def modules_of(stage) -> list[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda s: s.name)
-def test_deps_cover_imports(stage):
+def test_deps_of_a_stage_cover_its_imports(stage):
     deps = {Path(d.fs_path).relative_to(ROOT).as_posix() for d in stage.deps if d.protocol == "local" and d.fs_path}
-    exempt = SPEAK_ONLY | (PARAMS if stage.name != "check" else set())
+    exempt = MESSAGES_ONLY | (PARAMS if stage.name != "check" else set())
     needed = closure(*modules_of(stage)) - exempt
     assert {f for f in needed if not any(f == d or f.startswith(d + "/") for d in deps)} == set()
 
 
 def loads(stage: str) -> set[str]:
-    """The keys of every load(...) in a stage's file, with its argument written ${key} as in dvc.yaml."""
+    """The keys of every load(...) call in a stage's file; its argument becomes ${key}, as in dvc.yaml."""
     keys = set()
     for node in ast.walk(ast.parse((ROOT / "stages" / f"{stage}.py").read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load":
@@ -80,8 +84,8 @@ def loads(stage: str) -> set[str]:
     return keys
 
 
-@pytest.mark.parametrize("name", [n for n in RAW if n not in ("check", "cast-chain")])
-def test_the_sections_that_a_stage_loads_are_the_params_that_it_declares(name):
+@pytest.mark.parametrize("name", [n for n in RAW if n not in ("check", "chain")])
+def test_stage_loads_exactly_the_params_that_it_declares(name):
     spec = RAW[name].get("do", RAW[name])
     module = re.search(r"-m stages\.(\w+)", spec["cmd"])[1]
     loaded = {key.replace("${chain}", name.removeprefix("assist-")) for key in loads(module)}
@@ -92,14 +96,14 @@ def test_no_stage_depends_on_runtime():
     assert not [s for s in RAW.values() for key in s.get("do", s).get("params", []) if key.startswith("runtime")]
 
 
-def test_runtime_decides_no_key_of_params_that_a_stage_declares():
+def test_runtime_is_the_only_section_that_no_stage_declares():
     params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     declared = {key.split(".")[0] for s in RAW.values() for key in s.get("do", s).get("params", [])}
     read = {key for key in declared if not key.startswith("$")} | set(params["methods"]) | {"methods", "assistants"}
     assert set(params) - read == {"runtime"}
 
 
-def test_params_yaml_is_in_block_style_with_two_spaces():
+def test_params_yaml_uses_block_style_and_two_space_indentation():
     text = (ROOT / "params.yaml").read_text()
     for line in text.splitlines():
         assert (len(line) - len(line.lstrip())) % 2 == 0

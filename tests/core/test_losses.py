@@ -1,4 +1,4 @@
-"""The losses equal their equations, have the gradients that calculus gives, and never reach a teacher."""
+"""The losses equal their equations, have the closed-form gradients, and pass no gradient to a teacher."""
 
 import math
 
@@ -17,16 +17,19 @@ GRID = [(b, c, tau) for b in (1, 2, 7) for c in (2, 10) for tau in (0.5, 1.0, 4.
 
 
 def logits(b, c, seed=0):
+    """Random logits [b, c] in float64."""
     return 3 * torch.randn(b, c, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def softmax(row, tau):
+    """Softmax of one row of logits, in plain Python."""
     top = max(row)
     e = [math.exp((v - top) / tau) for v in row]
     return [v / sum(e) for v in e]
 
 
 def slow_distill(z_s, z_t, tau):
+    """The equation of `distill` as a loop over images and classes."""
     total = 0.0
     for s, t in zip(z_s.tolist(), z_t.tolist()):
         p_s, p_t = softmax(s, tau), softmax(t, tau)
@@ -50,7 +53,7 @@ def test_distill_gradient_is_the_difference_of_softened_probabilities(b, c, tau)
 
 
 @pytest.mark.parametrize(("b", "c", "tau"), GRID)
-def test_average_equals_its_equation(b, c, tau):
+def test_distill_mean_equals_its_equation(b, c, tau):
     z_s, z_ts = logits(b, c, 1), [logits(b, c, k) for k in (2, 3, 4)]
     mean = torch.tensor(
         [[sum(softmax(z[i].tolist(), tau)[j] for z in z_ts) / 3 for j in range(c)] for i in range(b)],
@@ -60,7 +63,7 @@ def test_average_equals_its_equation(b, c, tau):
     assert distill_mean(z_s, z_ts, tau).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_distill_is_zero_exactly_where_logits_differ_by_a_constant_per_image():
+def test_distill_is_zero_if_and_only_if_logits_differ_by_a_constant_per_image():
     z = logits(5, 4)
     assert distill(z, z + torch.arange(5.0)[:, None], 2.0).item() == pytest.approx(0, abs=1e-12)
     assert distill(z, z * 1.1, 2.0).item() > 1e-4
@@ -100,7 +103,7 @@ def test_cross_entropy_is_the_mean_of_cross_entropies(b):
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-def test_mixed_cross_entropy_weighs_both_labels(lam):
+def test_mixed_cross_entropy_weights_both_labels(lam):
     z, y, y_f = logits(4, 5), torch.tensor([0, 1, 2, 3]), torch.tensor([4, 4, 0, 0])
     expected = lam * cross_entropies(z, y).mean() + (1 - lam) * cross_entropies(z, y_f).mean()
     torch.testing.assert_close(mixed_cross_entropy(z, y, y_f, lam), expected)

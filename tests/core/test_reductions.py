@@ -1,95 +1,97 @@
-"""Where one method is a special case of another, their students are equal bit for bit."""
+"""If one method is a special case of another, their students are bitwise equal."""
 
 from dataclasses import replace
 
 import numpy as np
 from cases import COOPERATIVE, DGKD_, DML_, KD_, ORC_, SCRATCH, SDGKD, TAKD_, members
-from workshop import same
+from toy_run import same
 
-from pipeline.core.vocabulary import Network
+from pipeline.core.interface import Network
 from pipeline.methods.average import Average
 
 
-def student(workshop, method, start, **recipe):
-    return workshop.run(method, start, **recipe).train().networks["student"].last
+def student(toy, method, start, **recipe):
+    """The last weights of the student that a run trains."""
+    return toy.run(method, start, **recipe).train().networks["student"].last
 
 
-def test_takd_without_assistants_is_kd(workshop):
-    teacher = {"teacher": workshop.start["teacher"]}
-    assert same(student(workshop, TAKD_, teacher), student(workshop, KD_, teacher))
+def test_takd_without_assistants_is_kd(toy):
+    teacher = {"teacher": toy.start["teacher"]}
+    assert same(student(toy, TAKD_, teacher), student(toy, KD_, teacher))
 
 
-def test_dgkd_with_one_guide_is_kd(workshop):
-    teacher = {"teacher": workshop.start["teacher"]}
-    assert same(student(workshop, DGKD_, teacher), student(workshop, KD_, teacher))
+def test_dgkd_with_one_guide_is_kd(toy):
+    teacher = {"teacher": toy.start["teacher"]}
+    assert same(student(toy, DGKD_, teacher), student(toy, KD_, teacher))
 
 
-def test_dgkd_normalised_with_one_guide_is_kd(workshop):
-    teacher = {"teacher": workshop.start["teacher"]}
+def test_normalised_dgkd_with_one_guide_is_kd(toy):
+    teacher = {"teacher": toy.start["teacher"]}
     mean = replace(DGKD_, normalise="mean")
-    assert same(student(workshop, mean, teacher), student(workshop, KD_, teacher))
+    assert same(student(toy, mean, teacher), student(toy, KD_, teacher))
 
 
-def test_certain_survival_is_dgkd(workshop):
+def test_sdgkd_with_survival_1_is_dgkd(toy):
     certain = replace(SDGKD, survival=1.0)
-    assert same(student(workshop, certain, workshop.start), student(workshop, DGKD_, workshop.start))
-    assert not same(student(workshop, SDGKD, workshop.start), student(workshop, DGKD_, workshop.start))
+    assert same(student(toy, certain, toy.start), student(toy, DGKD_, toy.start))
+    assert not same(student(toy, SDGKD, toy.start), student(toy, DGKD_, toy.start))
 
 
-def test_one_lam_for_every_guide_is_that_lam(workshop):
+def test_dgkd_with_the_same_lam_for_every_guide_is_dgkd_with_one_lam(toy):
     by_guide = replace(DGKD_, lam={"teacher": 0.9, "ta1": 0.9, "ta2": 0.9})
-    assert same(student(workshop, by_guide, workshop.start), student(workshop, DGKD_, workshop.start))
+    assert same(student(toy, by_guide, toy.start), student(toy, DGKD_, toy.start))
 
 
-def test_dml_with_one_peer_is_scratch(workshop):
+def test_dml_with_one_peer_is_scratch(toy):
     alone = replace(DML_, peers={})
-    assert same(student(workshop, alone, {}), student(workshop, SCRATCH, {}))
+    assert same(student(toy, alone, {}), student(toy, SCRATCH, {}))
 
 
-def test_orc_with_every_teaching_off_is_scratch(workshop):
+def test_orc_with_every_teaching_off_is_scratch(toy):
     off = replace(ORC_, teachings={"intensive": False, "private": False, "group": False})
-    assert same(student(workshop, off, workshop.group), student(workshop, SCRATCH, {}))
+    assert same(student(toy, off, toy.group), student(toy, SCRATCH, {}))
 
 
-def test_orc_with_one_student_and_a_frozen_pivot_is_kd(workshop):
+def test_orc_with_one_student_and_a_frozen_pivot_is_kd(toy):
     alone = replace(ORC_, group={}, teachings={"intensive": False, "private": True, "group": True})
-    teacher = {"teacher": workshop.start["teacher"]}
-    assert same(student(workshop, alone, teacher), student(workshop, KD_, teacher))
+    teacher = {"teacher": toy.start["teacher"]}
+    assert same(student(toy, alone, teacher), student(toy, KD_, teacher))
 
 
-def test_average_of_one_guide_is_kd_up_to_rounding(workshop):
-    teacher = {"teacher": workshop.start["teacher"]}
+def test_average_of_one_guide_is_kd_up_to_rounding(toy):
+    teacher = {"teacher": toy.start["teacher"]}
     one = Average(temperature=4.0, alpha=0.9, scale=1.0)
-    a, b = student(workshop, one, teacher), student(workshop, KD_, teacher)
+    a, b = student(toy, one, teacher), student(toy, KD_, teacher)
     assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
 
 
-def test_cooperative_without_a_qualified_teacher_is_its_base(workshop):
-    labels = workshop.train.labels.numpy()
+def test_cooperative_without_a_qualified_teacher_retrains_to_its_base(toy):
+    labels = toy.train.labels.numpy()
     group = {name: Network("tiny_plain2_12", sees=(labels != k).nonzero()[0]) for k, name in enumerate(("a", "b"))}
-    base = workshop.run(SCRATCH, networks=group).train().networks
+    base = toy.run(SCRATCH, networks=group).train().networks
     nobody = replace(COOPERATIVE, pool="none")
-    retrained = workshop.run(nobody, networks=nobody.networks("unused", with_weights(workshop, group, base))).train()
+    retrained = toy.run(nobody, networks=nobody.networks("unused", with_weights(toy, group, base))).train()
     for name in group:
         assert same(retrained.networks[name].last, base[name].last)
 
 
-def with_weights(workshop, group, trained):
+def with_weights(toy, group, trained):
+    """The group as frozen networks that start from their trained weights."""
     from safetensors.torch import save_file
 
     start = {}
     for name, network in group.items():
-        file = workshop.folder / f"base-{name}.safetensors"
+        file = toy.folder / f"base-{name}.safetensors"
         save_file(trained[name].last, file)
         start[name] = replace(network, weights=file, learns=False)
     return start
 
 
-def test_every_pool_gives_a_member_as_many_images(workshop):
+def test_every_pool_gives_a_member_the_same_number_of_images(toy):
     sizes = {}
     for pool in ("counterfactual", "raw", "noise", "random"):
         method = replace(COOPERATIVE, pool=pool)
-        run = workshop.run(method, members(workshop))
+        run = toy.run(method, members(toy))
         pools = method.pools(run.nets, run.train_set, ["a", "b", "c"])
         sizes[pool] = [0 if p is None else len(p.y) for p in pools.values()]
     assert len(set(map(tuple, sizes.values()))) == 1 and sum(sizes["raw"]) > 0

@@ -1,4 +1,4 @@
-"""A streamed set: nothing is copied or read whole, and views are the same function of (seed, epoch, index)."""
+"""A streamed data set is never copied, and its views are a function of (seed, epoch, index), like any other's."""
 
 import subprocess
 import sys
@@ -9,13 +9,13 @@ import pytest
 import torch
 from pictures import make_folder, picture, section
 from PIL import Image
-from workshop import Workshop
+from toy_run import ToyRuns
 
 from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
 from pipeline.data.sources.open import open_source
 from pipeline.data.sources.streamed import write_manifest
-from pipeline.data.streaming import Streamed
+from pipeline.data.streaming import StreamedViews
 from pipeline.errors import DataError
 from pipeline.methods.scratch import Scratch
 
@@ -37,9 +37,9 @@ def streamed(tmp_path: Path, images: Path, source="folder", **changed) -> Prepar
     return Prepared.read(tmp_path / "prepared")
 
 
-def views(data: Prepared, split="train", workers=0) -> Streamed:
+def views(data: Prepared, split="train", workers=0) -> StreamedViews:
     views = data.views(split, device=CPU, workers=workers)
-    assert isinstance(views, Streamed)
+    assert isinstance(views, StreamedViews)
     return views
 
 
@@ -113,13 +113,13 @@ def test_a_file_that_changed_or_went_is_named(tmp_path, images):
     with pytest.raises(DataError, match=f"{names[3]} has changed since the manifest was written"):
         views(data).plain(torch.tensor([3]))
     (images / names[4]).unlink()
-    with pytest.raises(DataError, match=f"{names[4]} is gone since the manifest was written"):
+    with pytest.raises(DataError, match=f"{names[4]} is missing, but the manifest lists it"):
         views(data, workers=2).plain(torch.tensor([4]))
 
 
 def test_a_folder_without_manifest_is_one_line(tmp_path, images):
     data = section("imagenet", images, storage=None)
-    with pytest.raises(DataError, match=r"holds no manifest: `python -m stages\.manifest IMAGES"):
+    with pytest.raises(DataError, match=r"holds no manifest: run `python -m stages\.manifest IMAGES"):
         open_source(data)
 
 
@@ -134,14 +134,14 @@ def test_imagenet_tests_on_val_at_224(tmp_path):
 
 def test_a_run_learns_from_a_stream_and_from_extra_images(tmp_path, images):
     data = streamed(tmp_path, images)
-    shop = Workshop(tmp_path)
-    shop.train, shop.validation = views(data, workers=2), views(data, "validation")
-    result = shop.run(Scratch(label_smoothing=0.0), {}).train()
+    toy = ToyRuns(tmp_path)
+    toy.train, toy.validation = views(data, workers=2), views(data, "validation")
+    result = toy.run(Scratch(label_smoothing=0.0), {}).train()
     assert result.steps == 2 * 3 and set(result.networks) == {"student"}
     extra = torch.full((2, 16, 16, 3), 128.0)
-    joined = shop.train.joined(extra, torch.tensor([1, 0]))
+    joined = toy.train.joined(extra, torch.tensor([1, 0]))
     x = joined(torch.tensor([24, 3, 25]), seed=0, epoch=1)
-    assert torch.equal(x[1:2], shop.train(torch.tensor([3]), seed=0, epoch=1))
+    assert torch.equal(x[1:2], toy.train(torch.tensor([3]), seed=0, epoch=1))
     mean, std = joined.mean[:, None, None], joined.std[:, None, None]
     assert torch.allclose(x[0], ((128 / 255 - mean) / std).expand(3, 16, 16), atol=1e-5)
     assert joined.labels[24:].tolist() == [1, 0] and len(joined) == 26

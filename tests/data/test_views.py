@@ -1,4 +1,4 @@
-"""A view is a function of (seed, epoch, index); the gather equals cropping and flipping one image at a time."""
+"""A view is a function of (seed, epoch, index), and equals cropping and flipping one image at a time."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core.counters import hash64, uniform
+from pipeline.core.randomness import hash64, uniform
 from pipeline.data.views import Views
 
 GOLDEN = [0.539719518814, 0.377629649761]

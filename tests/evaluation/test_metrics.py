@@ -1,4 +1,4 @@
-"""Every metric equals its definition, by slow loops, by scikit-learn and by torchmetrics."""
+"""Every metric equals its definition, computed by loops, by scikit-learn and by torchmetrics."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,15 @@ from pipeline.evaluation import metrics
 CASES = [(n, c) for n in (1, 7, 200) for c in (2, 10)]
 
 
-def made(n, c, seed=0):
+def random_case(n, c, seed=0):
+    """Random logits [n, c] and labels [n]."""
     draw = np.random.default_rng(seed)
     return 2 * draw.normal(size=(n, c)), draw.integers(c, size=n)
 
 
 @pytest.mark.parametrize(("n", "c"), CASES)
-def test_metrics_equal_scikit_learns(n, c):
-    z, y = made(n, c)
+def test_metrics_equal_scikit_learn(n, c):
+    z, y = random_case(n, c)
     p = np.exp(metrics.log_softmax(z))
     labels = list(range(c))
     assert metrics.top_k(z, y, 1) == pytest.approx(accuracy_score(y, z.argmax(1)))
@@ -32,7 +33,7 @@ def test_metrics_equal_scikit_learns(n, c):
 
 @pytest.mark.parametrize(("n", "c"), CASES)
 def test_ece_equals_a_loop_over_bins(n, c):
-    z, y = made(n, c)
+    z, y = random_case(n, c)
     p = np.exp(metrics.log_softmax(z))
     total = 0.0
     for b in range(15):
@@ -45,8 +46,20 @@ def test_ece_equals_a_loop_over_bins(n, c):
 
 
 @pytest.mark.parametrize(("n", "c"), CASES)
+def test_the_reliability_curve_has_the_bins_of_ece(n, c):
+    z, y = random_case(n, c)
+    confidence, correct, bin_index = metrics.calibration_bins(z, y)
+    curve = metrics.reliability_curve(z, y)
+    weights = [(bin_index == b).mean() for b in np.unique(bin_index)]
+    gaps = [abs(a - b) for a, b in zip(*curve)]
+    assert metrics.ece(z, y) == pytest.approx(np.dot(weights, gaps))
+    assert confidence.mean() == pytest.approx(np.dot(weights, curve[0]))
+    assert correct.mean() == pytest.approx(np.dot(weights, curve[1]))
+
+
+@pytest.mark.parametrize(("n", "c"), CASES)
 def test_metrics_equal_torchmetrics(n, c):
-    z, y = made(n, c, seed=1)
+    z, y = random_case(n, c, seed=1)
     p, labels = torch.from_numpy(np.exp(metrics.log_softmax(z))), torch.from_numpy(y)
     reference = multiclass_calibration_error(p, labels, num_classes=c, n_bins=metrics.BINS, norm="l1")
     assert metrics.ece(z, y) == pytest.approx(float(reference), abs=1e-6)
@@ -55,13 +68,13 @@ def test_metrics_equal_torchmetrics(n, c):
         assert metrics.top_k(z, y, k) == pytest.approx(float(reference), abs=1e-6)
 
 
-def test_a_certain_and_right_network_is_calibrated():
+def test_certain_predictions_are_calibrated_if_correct():
     y = np.arange(4)
     assert metrics.ece(100 * np.eye(4), y) == pytest.approx(0)
     assert metrics.ece(100 * np.eye(4), (y + 1) % 4) == pytest.approx(1)
 
 
-def test_huge_logits_overflow_nothing():
+def test_large_logits_do_not_overflow():
     assert metrics.nll(np.array([[1e4, -1e4]]), np.array([1])) == pytest.approx(2e4)
 
 

@@ -1,5 +1,6 @@
-"""The page is whole without a network, draws every figure, and believes no name."""
+"""The page is self-contained, draws every figure and escapes every name."""
 
+import io
 import re
 import shutil
 from html.parser import HTMLParser
@@ -7,19 +8,26 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from pipeline.errors import DataError
 from pipeline.evaluation.comparison import outcomes, summary
 from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
-from pipeline.evaluation.table import tables
+from pipeline.evaluation.table import WIDTH, tables
+from pipeline.params.schema import Entry
 from results import EVIL, write_results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def entries(names: list[str], controls: tuple[str, ...] = ()) -> dict[str, Entry]:
+    """`methods` of params.yaml, as far as the report reads it."""
+    return {n: Entry.model_validate({"is": n, "after": "models/teacher", "control": n in controls}) for n in names}
+
+
 @pytest.fixture
 def compared(tmp_path):
-    return outcomes(write_results(tmp_path / "results", [0, 1]), [0, 1], tmp_path / "results")
+    return outcomes(entries(write_results(tmp_path / "results", [0, 1])), [0, 1], tmp_path / "results")
 
 
 @pytest.fixture
@@ -30,7 +38,7 @@ def page(tmp_path, compared) -> Path:
 
 
 class Tags(HTMLParser):
-    """Every tag, and every address."""
+    """Collects the tags and the addresses of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -43,14 +51,14 @@ class Tags(HTMLParser):
         self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href")]
 
 
-def test_the_page_has_no_script_and_asks_for_nothing(page):
+def test_the_page_has_no_script_and_loads_nothing(page):
     tags = Tags(page.read_text())
     assert not {"script", "link", "iframe", "i", "b"} & set(tags.tags)
     assert all(address.startswith(("#", "data:")) for address in tags.addresses)
     assert tags.tags.count("svg") >= 12 and tags.tags.count("table") == 2
 
 
-def test_names_are_text(page):
+def test_names_are_escaped(page):
     text = page.read_text()
     assert "<script>" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "&lt;i&gt;evil" in text and "&lt;b&gt;bold" in text
@@ -67,21 +75,21 @@ def test_the_same_results_give_the_same_page(tmp_path, compared, page):
     assert again == page.read_text()
 
 
-def test_every_method_has_its_story(page):
+def test_every_method_has_its_figures(page):
     text = page.read_text()
-    for said in (
-        "Who was the temporary teacher",
-        "How often each teaching fired",
-        "The pivot on validation",
-        "How often each guide was kept",
-        "images that i has right and j has wrong",
-        "share that reached the target",
+    for caption in (
+        "Temporary teacher: share of each epoch",
+        "Teachings: share of all batches",
+        "Pivot (validation)",
+        "Guide survival: share of batches in which each guide is kept",
+        "images that member i classifies correctly and member j does not",
+        "share that reaches the target class",
         "Counterfactuals that teach a",
     ):
-        assert said in text
+        assert caption in text
 
 
-def test_what_dvc_plots_is_written(tmp_path, compared):
+def test_the_data_of_dvcs_plots_is_written(tmp_path, compared):
     results = Results(tmp_path / "results", compared, EVIL)
     write_curves(results, tmp_path / "curves")
     curve = pl.read_csv(tmp_path / "curves/kd.csv")
@@ -90,24 +98,40 @@ def test_what_dvc_plots_is_written(tmp_path, compared):
     assert pl.read_csv(tmp_path / "confusion.csv").height == 60
 
 
-def test_summary_and_table_tell_means_and_spreads(compared):
-    said = summary(compared)
-    assert said["kd"]["n"] == 2 and set(said["kd"]["seeds"]) == {"0", "1"}
-    own = [said["kd"]["seeds"][s]["top1"] for s in ("0", "1")]
-    assert said["kd"]["top1"] == pytest.approx(sum(own) / 2)
-    assert "vs_kd" in said["orc"] and "vs_kd" not in said["kd"] and "before" in said["cooperative"]
+def test_summary_and_tables_contain_means_and_standard_deviations(compared):
+    summarized = summary(compared)
+    assert summarized["kd"]["n"] == 2 and set(summarized["kd"]["seeds"]) == {"0", "1"}
+    accuracies = [summarized["kd"]["seeds"][s]["top1"] for s in ("0", "1")]
+    assert summarized["kd"]["top1"] == pytest.approx(sum(accuracies) / 2)
+    assert "vs_kd" in summarized["orc"] and "vs_kd" not in summarized["kd"] and "before" in summarized["cooperative"]
     methods, members = tables(compared)
     assert [row[0] for row in methods.rows] == ["scratch", "kd", "sdgkd", "orc"]
     assert "mean ± sd of n=2 seeds" in methods.title and "±" in methods.rows[0][1]
     assert [row[0] for row in members.rows] == ["before cooperation", "cooperative", "trained on all data"]
 
 
-def test_a_missing_result_is_one_line(tmp_path, compared):
+def test_a_method_is_in_the_table_of_controls_if_and_only_if_its_entry_says_so(tmp_path):
+    names = write_results(tmp_path / "results", [0, 1])
+    methods, controls, _ = tables(outcomes(entries(names, ("scratch", "orc")), [0, 1], tmp_path / "results"))
+    assert controls.title == "Controls" and [row[0] for row in controls.rows] == ["scratch", "orc"]
+    assert [row[0] for row in methods.rows] == ["kd", "sdgkd"]
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_no_table_is_cut_off_in_the_terminal(tmp_path, seeds):
+    names = write_results(tmp_path / "results", seeds)
+    console = Console(width=WIDTH, file=io.StringIO())
+    for table in tables(outcomes(entries(names, ("orc",)), seeds, tmp_path / "results")):
+        table.print(console)
+    assert "no difference shown" in console.file.getvalue() and "…" not in console.file.getvalue()
+
+
+def test_a_missing_result_is_an_error_that_names_it(tmp_path, compared):
     with pytest.raises(DataError, match=r"results/eval/kd\.json has no seed 2: run `dvc repro`"):
-        outcomes(["kd"], [2], tmp_path / "results")
+        outcomes(entries(["kd"]), [2], tmp_path / "results")
     (tmp_path / "results/cost/kd.json").unlink()
     with pytest.raises(DataError, match=r"results/cost/kd\.json is missing: run `dvc repro`"):
-        outcomes(["kd"], [0], tmp_path / "results")
+        outcomes(entries(["kd"]), [0], tmp_path / "results")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What is taken away says what the student said: to timm, to onnxruntime, and to whoever has a picture."""
+"""An exported student computes the same logits in timm, in ONNX Runtime and from image files."""
 
 import json
 import os
@@ -12,18 +12,17 @@ import pytest
 import torch
 from pictures import make_folder, picture, section
 
-from pipeline.core.bundle import write_network
 from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
 from pipeline.data.sources.open import open_source
 from pipeline.errors import DataError, ParamsError, UserError
-from pipeline.export import choice
 from pipeline.export.card import card
-from pipeline.export.choice import Chosen, choose
 from pipeline.export.folder import write_folder
-from pipeline.export.onnx import check, write_onnx
-from pipeline.export.prediction import Predictor, files_of
+from pipeline.export.onnx import verify, write_onnx
+from pipeline.export.prediction import Predictor, find_files
+from pipeline.export.selection import SelectedStudent, reference_outputs, select_student
 from pipeline.models.create import create
+from pipeline.storage.bundle import write_network
 
 ROOT = Path(__file__).parents[2]
 ARCHS = ("cifar_resnet8", "test_resnet", "test_vit")
@@ -44,7 +43,7 @@ def data(tmp_path_factory) -> Prepared:
 
 
 def students(folder: Path, data: Prepared, arch: str, validation=(50.0,)) -> Path:
-    """As `distill` leaves them: one seed for each validation accuracy."""
+    """The output of `distill`: one seed for each validation accuracy."""
     for seed, top1 in enumerate(validation):
         torch.manual_seed(seed)
         network = create(arch, num_classes=2, in_chans=3, image_size=(32, 32))
@@ -57,15 +56,15 @@ def students(folder: Path, data: Prepared, arch: str, validation=(50.0,)) -> Pat
     return folder
 
 
-def exported(folder: Path, data: Prepared, arch: str) -> tuple[Path, Chosen, np.ndarray]:
-    chosen = choose(students(folder / "students", data, arch), "kd", "best")
-    images, logits = choice.tested(chosen.module, data)
+def exported(folder: Path, data: Prepared, arch: str) -> tuple[Path, SelectedStudent, np.ndarray]:
+    selected = select_student(students(folder / "students", data, arch), "kd", "best")
+    images, logits = reference_outputs(selected.module, data)
     out = folder / "export"
     out.mkdir()
-    write_folder(out, chosen.module, chosen.record, data.meta, data.classes)
-    write_onnx(out / "model.onnx", chosen.module, data.meta.mean, data.meta.std, data.meta.image_size)
-    assert check(out / "model.onnx", images, logits) < 1e-4
-    return out, chosen, logits
+    write_folder(out, selected.module, selected.record, data.meta, data.classes)
+    write_onnx(out / "model.onnx", selected.module, data.meta.mean, data.meta.std, data.meta.image_size)
+    assert verify(out / "model.onnx", images, logits) < 1e-4
+    return out, selected, logits
 
 
 LOAD = """
@@ -78,21 +77,21 @@ with torch.no_grad():
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_timm_loads_the_folder_in_a_process_of_its_own(tmp_path, data, arch):
-    out, chosen, _ = exported(tmp_path, data, arch)
+def test_timm_loads_the_folder_in_a_separate_process(tmp_path, data, arch):
+    out, selected, _ = exported(tmp_path, data, arch)
     zoo = arch.startswith("cifar_")
     code = LOAD.format(folder=out, zoo=", pipeline.models.zoo" if zoo else "")
-    place = ROOT if zoo else tmp_path  # a timm backbone is loaded where none of our code is
+    place = ROOT if zoo else tmp_path  # timm's own architectures load without our code
     environment = {**os.environ, "PYTHONPATH": str(ROOT) if zoo else "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     with torch.no_grad():
-        expected = chosen.module(torch.rand(2, 3, 32, 32)).flatten().tolist()
+        expected = selected.module(torch.rand(2, 3, 32, 32)).flatten().tolist()
     assert json.loads(done.stdout) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_batch_is_free_and_the_rest_is_not(tmp_path, data):
+def test_only_the_batch_size_is_dynamic(tmp_path, data):
     out, _, _ = exported(tmp_path, data, "cifar_resnet8")
     (image,) = onnx.load(out / "model.onnx").graph.input
     batch, *rest = image.type.tensor_type.shape.dim
@@ -100,46 +99,49 @@ def test_the_batch_is_free_and_the_rest_is_not(tmp_path, data):
     onnx.checker.check_model(str(out / "model.onnx"))
 
 
-def test_a_model_that_says_something_else_is_refused(tmp_path, data):
+def test_a_model_with_different_logits_is_an_error(tmp_path, data):
     out, _, logits = exported(tmp_path, data, "cifar_resnet8")
     images = np.random.default_rng(0).random((len(logits), 3, 32, 32), dtype=np.float32)
-    with pytest.raises(UserError, match=r"model\.onnx differs from PyTorch: logits by .* \(allowed 1e-04\)"):
-        check(out / "model.onnx", images, logits)
+    with pytest.raises(UserError, match=r"model\.onnx differs from PyTorch: logits by up to .* \(tolerance 1e-04\)"):
+        verify(out / "model.onnx", images, logits)
 
 
-def test_a_file_is_predicted_as_the_pipeline_tested_it(tmp_path, data):
+def test_a_file_gets_the_prediction_of_the_test_split(tmp_path, data):
     out, _, logits = exported(tmp_path, data, "cifar_resnet8")
     root = data.folder.parent / "set"
     test = data.table.filter(data.table["split"] == "test")["source"].to_list()
     predict = Predictor(out)
     for k in (0, 5, 20):
-        said = predict(root / test[k], 2)
+        prediction = predict(root / test[k], 2)
         p = torch.tensor(logits[k]).double().softmax(0)
-        assert said.classes[0] == data.classes[int(p.argmax())]
-        assert said.probabilities == pytest.approx(sorted(p.tolist(), reverse=True), abs=1e-4)
+        assert prediction.classes[0] == data.classes[int(p.argmax())]
+        assert prediction.probabilities == pytest.approx(sorted(p.tolist(), reverse=True), abs=1e-4)
 
 
-def test_the_seed_is_chosen_on_validation(tmp_path, data):
-    assert choose(students(tmp_path / "s", data, "cifar_resnet8", (50.0, 70.0, 70.0)), "kd", "last").seed == 1
+def test_the_seed_is_selected_on_validation(tmp_path, data):
+    assert select_student(students(tmp_path / "s", data, "cifar_resnet8", (50.0, 70.0, 70.0)), "kd", "last").seed == 1
 
 
-def test_a_group_or_nothing_cannot_be_chosen(tmp_path):
+def test_a_group_or_an_untrained_method_cannot_be_exported(tmp_path):
     with pytest.raises(DataError, match=r"none is missing: run `python -m stages\.distill kd`"):
-        choose(tmp_path / "none", "kd", "last")
+        select_student(tmp_path / "none", "kd", "last")
     (tmp_path / "group/seed-0").mkdir(parents=True)
     (tmp_path / "group/seed-0/networks.json").write_text("{}")
     about = {"seed": 0, "student": None, "members": ["a", "b"]}
     (tmp_path / "group/seed-0/run.json").write_text(json.dumps(about))
-    with pytest.raises(ParamsError, match=r"export\.method: cooperative ends in a group \(a, b\), not a student"):
-        choose(tmp_path / "group", "cooperative", "last")
+    with pytest.raises(ParamsError, match=r"export\.method: cooperative trains a group \(a, b\), not a student"):
+        select_student(tmp_path / "group", "cooperative", "last")
 
 
-def test_the_card_tells_accuracy_cost_and_how_to_reproduce(tmp_path, data):
-    chosen = choose(students(tmp_path / "students", data, "cifar_resnet8"), "kd", "best")
+def test_the_card_contains_accuracy_cost_and_parameters(tmp_path, data):
+    selected = select_student(students(tmp_path / "students", data, "cifar_resnet8"), "kd", "best")
     tests = {"networks": {"student": {"best": {"top1": 50.0}}}, "guides": {"teacher": {}}}
     results = {"eval": {"student": "student", "seeds": {"0": tests}}, "cost": COST}
-    text = card(Path("models/export"), chosen, data, results, 3e-6)
-    assert "# cifar_resnet8 by kd" in text and "50.00 % (95 % interval 31.4 to 68.6, 24 images)" in text
+    text = card(Path("models/export"), selected, data, results, 3e-6)
+    assert (
+        "# cifar_resnet8, trained with kd" in text
+        and "50.00 % (95 % confidence interval 31.4 to 68.6, 24 images)" in text
+    )
     assert "import pipeline.models.zoo" in text and '"alpha": 0.9' in text and "n=1 seed" in text
 
 
@@ -148,7 +150,7 @@ def predict(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_command_answers_files_and_folders(tmp_path, data):
+def test_the_command_classifies_files_and_folders(tmp_path, data):
     out, _, _ = exported(tmp_path, data, "cifar_resnet8")
     make_folder(tmp_path / "set", splits=("train",), n=2)
     done = predict(str(tmp_path / "set"), "--model", str(out), "--top", "1", "--json")
@@ -156,34 +158,34 @@ def test_the_command_answers_files_and_folders(tmp_path, data):
     assert done.returncode == 0 and len(lines) == 4
     assert all(line["classes"][0] in ("cat", "dog") and 0.5 <= line["probabilities"][0] <= 1 for line in lines)
     picture(1).save(tmp_path / "one.jpg")
-    shown = predict(str(tmp_path / "one.jpg"), "--model", str(out)).stdout
-    assert shown.startswith(str(tmp_path / "one.jpg")) and "cat 0." in shown and "dog 0." in shown
+    line = predict(str(tmp_path / "one.jpg"), "--model", str(out)).stdout
+    assert line.startswith(str(tmp_path / "one.jpg")) and "cat 0." in line and "dog 0." in line
 
 
-def test_what_is_no_image_is_one_line_and_the_rest_is_answered(tmp_path, data):
+def test_a_file_that_is_not_an_image_is_reported_and_the_others_are_classified(tmp_path, data):
     out, _, _ = exported(tmp_path, data, "cifar_resnet8")
     (tmp_path / "a.txt").write_text("hello")
     picture(1).save(tmp_path / "b.png")
     done = predict(str(tmp_path / "a.txt"), str(tmp_path / "b.png"), "--model", str(out))
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
-    assert done.stderr.strip() == f"error: {tmp_path / 'a.txt'} is no image"
+    assert done.stderr.strip() == f"error: {tmp_path / 'a.txt'} is not an image, or its format is unknown to Pillow"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["x.png", "--model", "nowhere"], "nowhere holds no exported student (No such file or directory)"),
         (["x.png", "--top", "0"], "--top"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, said):
+def test_a_wrong_argument_is_reported_without_a_traceback(arguments, message):
     done = predict(*arguments)
-    assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_missing_file_or_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="there is no file"):
-        list(files_of([tmp_path / "no.png"]))
+def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"no\.png does not exist"):
+        list(find_files([tmp_path / "no.png"]))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty has no file in it"):
-        list(files_of([tmp_path / "empty"]))
+    with pytest.raises(DataError, match="empty contains no files"):
+        list(find_files([tmp_path / "empty"]))

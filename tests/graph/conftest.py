@@ -1,4 +1,4 @@
-"""One small project, run once, for all tests of real runs; each leaves it as it was."""
+"""One small project, run once and shared by all tests of real runs. Every test restores it when it ends."""
 
 import shutil
 
@@ -9,22 +9,22 @@ from project import Project
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory, worker_id):
-    """A project with two methods and few epochs, run once and committed; each of pytest's processes has a copy."""
+    """A project with two methods and few epochs, run once and committed; every pytest worker has a copy."""
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
-        shared = shared.parent  # of all processes
+        shared = shared.parent  # shared by all workers
     first = shared / "first-run.txt"
     with FileLock(shared / "first-run.lock"):
         if not first.is_file():
-            first.write_text(made(shared / "first-run"))
+            first.write_text(create_project(shared / "first-run"))
     project = Project.at(tmp_path_factory.mktemp("copy") / "project")
     shutil.copytree(shared / "first-run", project.folder, symlinks=True)
     project.first = first.read_text()
     return project
 
 
-def made(folder) -> str:
-    """Make the project; what its first run said."""
+def create_project(folder) -> str:
+    """Create and run the project. Returns the output of `dvc repro`."""
     folder.mkdir()
     project = Project(folder)
 
@@ -36,6 +36,6 @@ def made(folder) -> str:
         document["cooperative"]["members"] = {"auto": 2}
 
     project.edit(change)
-    said = project.dvc("repro").stdout
+    output = project.dvc("repro").stdout
     project.commit()
-    return said
+    return output

@@ -1,4 +1,4 @@
-"""docs/add-a-method.md, word for word: its code blocks are what is added, and it runs."""
+"""The code blocks of docs/add-a-method.md, copied verbatim into the project, add a method that runs."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
 
 
-def test_the_five_steps_add_a_method_that_runs(project, tmp_path):
+def test_code_blocks_of_the_page_add_a_method_that_runs(project, tmp_path):
     cache = project.folder / ".dvc/cache"
     project = project.clone(tmp_path / "clone")
     project.dvc("cache", "dir", "--local", str(cache))

@@ -1,4 +1,4 @@
-"""Sweeps, extra seeds in a queue, and results that travel: with DVC's own queue, a folder and an S3 server."""
+"""Sweeps and extra seeds in DVC's queue, and sharing results through a folder remote and an S3 remote."""
 
 import json
 import os
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def experiments(project) -> pl.DataFrame:
     file = project.folder / "experiments.csv"
     file.write_text(project.dvc("exp", "show", "--csv").stdout)
-    frame = pl.read_csv(file).filter(pl.col("rev") != "workspace")  # the line that the docs show
+    frame = pl.read_csv(file).filter(pl.col("rev") != "workspace")  # as in docs/experiments.md
     file.unlink()
     return frame
 
@@ -29,12 +29,12 @@ def wait_for_queue(project) -> None:
             assert "Failed" not in status, status + project.dvc("queue", "logs", "-n", "50", ok=False).stdout
             return
         time.sleep(2)
-    raise AssertionError("the queue did not end")
+    raise AssertionError("the queue did not finish in time")
 
 
-def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
+def test_queued_sweep_runs_in_a_fresh_clone(project, tmp_path):
     copy = project.clone(tmp_path / "clone")
-    copy.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))  # data and teacher are present
+    copy.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))  # shares the prepared data and the teacher
     copy.dvc("exp", "run", "--queue", "-S", "orc.beta=choice(0.4,0.6)")
     copy.dvc("queue", "start", "-j", "2")
     wait_for_queue(copy)
@@ -43,7 +43,7 @@ def test_a_sweep_in_a_queue_of_a_fresh_clone(project, tmp_path):
     assert frame["orc.top1"].null_count() == 0
 
 
-def test_more_seeds_in_a_queue_do_not_train_the_first_again(project):
+def test_queued_experiment_with_more_seeds_reuses_the_finished_seed(project):
     project.dvc("exp", "run", "--queue", "-n", "more-seeds", "-S", "seeds=[0,3]", "distill@orc")
     project.dvc("queue", "start")
     wait_for_queue(project)
@@ -52,12 +52,12 @@ def test_more_seeds_in_a_queue_do_not_train_the_first_again(project):
     project.dvc("exp", "remove", "-A")
 
 
-def test_what_is_in_a_folder_remote_is_not_run_again(project, tmp_path):
-    shared(project, tmp_path, str(tmp_path / "remote"))
+def test_pull_from_a_folder_remote_reruns_no_stage(project, tmp_path):
+    push_and_pull(project, tmp_path, str(tmp_path / "remote"))
 
 
-def test_what_is_on_an_s3_server_is_not_run_again(project, tmp_path):
-    """A real server of the S3 protocol on this machine's loopback."""
+def test_pull_from_an_s3_remote_reruns_no_stage(project, tmp_path):
+    """The remote is a local S3 server (moto)."""
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     server = subprocess.Popen(
         [str(BIN / "moto_server"), "-p", "0"], stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, **keys}
@@ -68,14 +68,16 @@ def test_what_is_on_an_s3_server_is_not_run_again(project, tmp_path):
         url = line.split("Running on")[1].strip()
         make = "import boto3, sys; boto3.client('s3', endpoint_url=sys.argv[1]).create_bucket(Bucket='group')"
         subprocess.run([sys.executable, "-c", make, url], check=True, env={**os.environ, **keys})
-        shared(project, tmp_path, "s3://group/distillation", endpointurl=url, access_key_id="a", secret_access_key="b")
+        push_and_pull(
+            project, tmp_path, "s3://group/distillation", endpointurl=url, access_key_id="a", secret_access_key="b"
+        )
     finally:
         server.terminate()
         server.wait()
 
 
-def shared(project, tmp_path, address: str, **options: str) -> None:
-    """Push to a remote; in a second clone `dvc repro --pull` runs nothing and has everything."""
+def push_and_pull(project, tmp_path, address: str, **options: str) -> None:
+    """Push to a remote. In a second clone `dvc repro --pull` runs no stage and fetches all outputs."""
 
     def add(where):
         where.dvc("remote", "add", "--local", "-f", "-d", "storage", address)

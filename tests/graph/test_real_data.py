@@ -1,4 +1,4 @@
-"""A user's own photographs through timm's backbones, whole: only data.source, data.root and the sizes are changed."""
+"""The whole pipeline on a folder of photographs, with timm's backbones."""
 
 import json
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Few methods, one epoch, a folder of JPEGs and others in three sizes."""
+    """Two methods, one epoch, and a folder of images in several formats and three sizes."""
     project = Project(tmp_path_factory.mktemp("project"))
     make_folder(project.folder / "photos", splits=("train", "test"), n=24, sizes=((48, 40), (64, 64), (40, 90)))
 
@@ -31,7 +31,7 @@ def project(tmp_path_factory):
     return project
 
 
-def test_a_folder_of_many_sizes_is_distilled_through_timm(project):
+def test_image_folder_with_mixed_sizes_is_distilled_with_timm_backbones(project):
     table = project.first[project.first.index("Methods:") :]
     assert all(name in table for name in ("kd", "orc"))
     meta = json.loads((project.folder / "data/prepared/meta.json").read_text())
@@ -42,14 +42,14 @@ def test_a_folder_of_many_sizes_is_distilled_through_timm(project):
     assert {r["arch"] for r in networks.values()} == {"resnet10t", "test_resnet", "mobilenetv3_small_050"}
 
 
-def test_a_changed_photograph_reruns_the_pipeline(project):
+def test_changing_one_image_reruns_prepare(project):
     assert ran(project.dvc("repro", "--dry").stdout) == []
     picture(99, (48, 40)).save(project.folder / "photos/train/cat/00.jpg")
     assert "prepare" in ran(project.dvc("repro", "--dry").stdout)
     project.reset()
 
 
-def test_a_streamed_folder_is_distilled_without_a_copy(project):
+def test_streamed_folder_trains_without_copying_the_images(project):
     project.stage("manifest", "photos", "listed")
     project.edit(lambda document: document["data"].update(root="listed", storage="stream"))
     project.dvc("repro", "-s", "check", "prepare", "pretrain")

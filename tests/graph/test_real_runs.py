@@ -1,4 +1,4 @@
-"""The real thing, small: `dvc repro`, an experiment, more seeds, a mistake."""
+"""Real runs of a small project: `dvc repro`, experiments, more seeds, and a typo."""
 
 import json
 
@@ -8,7 +8,7 @@ from project import ran
 pytestmark = pytest.mark.slow
 
 
-def test_the_first_run_ends_with_the_table(project):
+def test_first_repro_prints_the_table_of_methods(project):
     assert {"check", "prepare", "pretrain", "distill@kd", "distill@orc", "report"} <= set(ran(project.first))
     table = project.first[project.first.index("Methods:") :]
     assert "kd" in table and "orc" in table and "n=1 seed" in table
@@ -16,11 +16,11 @@ def test_the_first_run_ends_with_the_table(project):
     assert set(summary) == {"kd", "orc"} and 0 <= summary["orc"]["top1"] <= 100
 
 
-def test_a_second_run_runs_nothing(project):
+def test_second_repro_runs_no_stage(project):
     assert ran(project.dvc("repro").stdout) == []
 
 
-def test_an_experiment_runs_one_method_and_its_metrics_differ_in_one_row(project):
+def test_experiment_reruns_one_method_and_changes_only_its_metrics(project):
     done = project.dvc("exp", "run", "-S", "orc.beta=0.5")
     assert ran(done.stdout) == ["check", "distill@orc", "evaluate@orc", "report"]
     difference = json.loads(project.dvc("metrics", "diff", "--json").stdout)["results/summary.json"]
@@ -30,7 +30,38 @@ def test_an_experiment_runs_one_method_and_its_metrics_differ_in_one_row(project
     project.reset()
 
 
-def test_one_more_seed_trains_one_more_seed(project):
+def test_editing_comments_or_messages_reuses_finished_seeds(project):
+    """DVC reruns the stages, but they find their seeds in the checkpoint store, and the cached logits stay valid."""
+    stored = sorted((project.folder / ".logits").iterdir())
+    for file, old, new in (
+        ("pipeline/training/loop.py", "# The losses of", "# Losses of"),
+        ("pipeline/training/run.py", "out of memory on", "no memory left on"),
+    ):
+        text = (project.folder / file).read_text()
+        assert old in text
+        (project.folder / file).write_text(text.replace(old, new))
+    done = project.dvc("repro", "distill@kd", "distill@orc")
+    assert {"pretrain", "distill@kd", "distill@orc"} <= set(ran(done.stdout))
+    assert "epoch" not in done.stdout and done.stdout.count("already trained") == len(ran(done.stdout)) - 1
+    assert sorted((project.folder / ".logits").iterdir()) == stored
+    project.reset()
+
+
+def test_editing_the_progress_display_reruns_no_stage(project):
+    with (project.folder / "pipeline/progress.py").open("a") as file:
+        file.write("\n\nWIDTH = 80\n")
+    assert ran(project.dvc("repro").stdout) == []
+    project.reset()
+
+
+def test_override_changes_one_line_of_params_yaml(project):
+    project.dvc("exp", "run", "-S", "orc.beta=0.7", "check")
+    changed = project.run("git", "diff", "--numstat", "params.yaml").stdout
+    assert changed.split() == ["1", "1", "params.yaml"]
+    project.reset()
+
+
+def test_adding_a_seed_trains_only_that_seed(project):
     done = project.dvc("exp", "run", "-S", "seeds=[0,1]")
     for method in ("kd", "orc"):
         assert f"distill-{method} seed 0: already trained" in done.stdout
@@ -40,13 +71,13 @@ def test_one_more_seed_trains_one_more_seed(project):
     project.reset()
 
 
-def test_a_temporary_experiment_shares_the_checkpoint_store(project):
+def test_temporary_experiment_shares_the_checkpoint_store(project):
     done = project.dvc("exp", "run", "--temp", "-S", "seeds=[0,2]", "distill@orc")
     assert "distill-orc seed 0: already trained" in done.stdout + done.stderr
     assert "distill-orc seed 2: epoch 2/2" in done.stdout + done.stderr
 
 
-def test_a_typo_stops_everything_and_deletes_nothing(project):
+def test_typo_in_an_override_fails_with_one_line_and_deletes_no_model(project):
     models = sorted((project.folder / "models").rglob("*.safetensors"))
     done = project.dvc("exp", "run", "-S", "orc.beta=wrong", ok=False)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""Real runs that are stopped or killed, alone, in two processes and under DVC, and go on."""
+"""Real runs that are stopped or killed and then resumed: in one process, in two processes, and under DVC."""
 
 import os
 import shutil
@@ -15,20 +15,20 @@ from project import ENVIRONMENT
 pytestmark = pytest.mark.slow
 
 
-def unseen(project, epochs: int) -> None:
-    """Make distill@orc a run that the store has not seen, ready to start."""
-    project.set("train.epochs", epochs)  # the guides that are there will do
+def set_new_run(project, epochs: int) -> None:
+    """Change params.yaml so that distill@orc has no checkpoint in the store yet."""
+    project.set("train.epochs", epochs)  # the existing teachers are reused
     project.stage("check")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project, how):
-    def outs():
+def test_interrupted_stage_resumes_to_the_uninterrupted_result(project, how):
+    def outputs():
         students = project.folder / "models/students/orc"
         files = [*students.rglob("*.safetensors"), project.folder / "results/train/orc/history.csv"]
         return {f.relative_to(project.folder).as_posix(): f.read_bytes() for f in files}
 
-    unseen(project, epochs=12 + how)
+    set_new_run(project, epochs=12 + how)
     command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
     process = subprocess.Popen(
         command, cwd=project.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -38,22 +38,22 @@ def test_a_stage_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
             break
     time.sleep(0.05)
     process.send_signal(how)
-    out, said = process.communicate(timeout=60)
+    out, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
     if how != signal.SIGKILL:
-        assert f"error: stopped by {how.name}: run the same command again" in said and "Traceback" not in said
+        assert f"error: stopped by {how.name}: run the same command again" in stderr and "Traceback" not in stderr
     assert "epoch 12/" not in out
     resumed = project.stage("distill", "orc").stdout
-    assert "going on from the checkpoint" in resumed and "epoch 1/" not in resumed
-    killed = outs()
+    assert "resuming from checkpoint" in resumed and "epoch 1/" not in resumed
+    resumed_outputs = outputs()
     store = project.folder / ".checkpoints/distill-orc"
-    os.rename(store, store.with_name(f"kept-{how}"))
+    os.rename(store, store.with_name(f"moved-{how}"))
     project.stage("distill", "orc")
-    assert outs() == killed
+    assert outputs() == resumed_outputs
     project.reset()
 
 
-def test_two_processes_say_one_line_for_a_mistake(project):
+def test_user_error_in_two_processes_is_one_line_per_process(project):
     project.set("runtime.num_processes", 2)
     prepared = project.folder / "data/prepared"
     prepared.rename(prepared.with_name("hidden"))
@@ -70,8 +70,8 @@ def test_two_processes_say_one_line_for_a_mistake(project):
 LATE = """
 import time
 from datetime import timedelta
-from pipeline.core import launch
-from pipeline.core.checkpoint import Checkpoint
+from pipeline.runtime import launch
+from pipeline.storage.checkpoints import Checkpoint
 from stages.command import command
 from stages.pretrain import main
 
@@ -83,14 +83,14 @@ def late(plain, seconds):
         plain(self, what)
     return wait
 
-launch.timedelta = lambda minutes: timedelta(seconds=3)  # for how long a process waits for another
+launch.timedelta = lambda minutes: timedelta(seconds=3)  # the timeout of a collective
 Checkpoint.save, Checkpoint.finish = late(Checkpoint.save, 0.5), late(Checkpoint.finish, 8)
 command(main)
 """
 
 
-def test_a_process_that_ends_first_waits_and_leaves_the_checkpoints_of_one_that_has_not(project):
-    project.set("train.epochs", 3)  # a run that the store has not seen
+def test_finished_rank_waits_and_keeps_the_checkpoints_of_the_slower_rank(project):
+    project.set("train.epochs", 3)  # a run without a checkpoint in the store
     project.stage("check")
     (project.folder / "late.py").write_text(LATE)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -101,7 +101,7 @@ def test_a_process_that_ends_first_waits_and_leaves_the_checkpoints_of_one_that_
     project.reset()
 
 
-def test_two_processes_that_meet_another_run_of_the_key_refuse(project):
+def test_two_processes_refuse_to_run_while_the_key_is_locked(project):
     project.set("runtime.num_processes", 2)
     store = project.folder / ".checkpoints/distill-kd"
     before = set(store.glob("*/finished"))
@@ -113,14 +113,17 @@ def test_two_processes_that_meet_another_run_of_the_key_refuse(project):
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert all(line.startswith("error: ") for line in lines)
-    assert any("another run of distill-kd with the same key is under way: when it has ended" in line for line in lines)
+    assert any(
+        "another run of distill-kd with the same key is in progress: run the same command again" in line
+        for line in lines
+    )
     project.reset()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems let processes live on")
-def test_processes_end_with_the_stage_that_started_them(project):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends child processes with their parent")
+def test_ranks_end_when_the_stage_that_started_them_is_killed(project):
     project.set("runtime.num_processes", 2)
-    unseen(project, epochs=20)
+    set_new_run(project, epochs=20)
     command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, text=True)
@@ -128,17 +131,17 @@ def test_processes_end_with_the_stage_that_started_them(project):
         if "epoch 3/" in line:
             break
     process.kill()
-    process.stdout.read()  # until no process has it open
+    process.stdout.read()  # returns when every rank has exited
     resumed = project.stage("distill", "orc").stdout
-    assert "going on from the checkpoint" in resumed and "epoch 1/" not in resumed
+    assert "resuming from checkpoint" in resumed and "epoch 1/" not in resumed
     project.reset()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_two_processes_that_are_stopped_say_so_and_go_on(project, how):
-    """SIGTERM to the stage; SIGKILL to one of its processes."""
+def test_two_interrupted_processes_report_one_error_and_resume(project, how):
+    """SIGTERM is sent to the stage, SIGKILL to one of its ranks."""
     project.set("runtime.num_processes", 2)
-    unseen(project, epochs=12 + how)
+    set_new_run(project, epochs=12 + how)
     command = [sys.executable, "-u", "-m", "stages.distill", "orc"]
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
@@ -152,21 +155,21 @@ def test_two_processes_that_are_stopped_say_so_and_go_on(project, how):
     else:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[-1]), how)
-    _, said = process.communicate(timeout=60)
-    assert "Traceback" not in said
+    _, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
     if how == signal.SIGTERM:
-        assert process.returncode == 130 and "error: stopped by SIGTERM: run the same command again" in said
+        assert process.returncode == 130 and "error: stopped by SIGTERM: run the same command again" in stderr
     else:
-        assert process.returncode == 1 and "of 2 was killed by SIGKILL: run the same command again" in said
+        assert process.returncode == 1 and "of 2 was killed by SIGKILL: run the same command again" in stderr
     resumed = project.stage("distill", "orc").stdout
-    assert "going on from the checkpoint" in resumed and "epoch 1/" not in resumed
+    assert "resuming from checkpoint" in resumed and "epoch 1/" not in resumed
     project.reset()
 
 
 @pytest.mark.parametrize("how", ["repro", "exp run --temp"])
-def test_a_killed_graph_goes_on_and_ends_as_if_it_had_not_been(project, how):
-    """SIGKILL to DVC and its stage, in the middle of a method; the same command again."""
-    epochs = 16 if how == "repro" else 18  # runs that the store has not seen
+def test_killed_dvc_command_resumes_to_the_uninterrupted_result(project, how):
+    """SIGKILL ends DVC and its stage while a method trains. The same command then resumes it."""
+    epochs = 16 if how == "repro" else 18  # runs without a checkpoint in the store
     if how == "repro":
         project.set("train.epochs", epochs)
         command = [sys.executable, "-m", "dvc", "repro", "distill@orc"]
@@ -199,7 +202,7 @@ def test_a_killed_graph_goes_on_and_ends_as_if_it_had_not_been(project, how):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     resumed = project.run(*command)
-    assert "going on from the checkpoint" in resumed.stdout + resumed.stderr
+    assert "resuming from checkpoint" in resumed.stdout + resumed.stderr
     assert "distill-orc seed 0: epoch 1/" not in resumed.stdout + resumed.stderr
     if how != "repro":
         project.dvc("exp", "apply", "killed")

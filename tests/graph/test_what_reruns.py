@@ -1,4 +1,4 @@
-"""A parameter, a file or an entry changes exactly the stages that read it."""
+"""A change of a parameter, a file or an entry of methods reruns exactly the stages that depend on it."""
 
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -11,10 +11,12 @@ CHAIN_METHODS = {"takd", "dgkd", "sdgkd", "average"}
 METHODS = ["scratch", "kd", "dml", "takd", "dgkd", "sdgkd", "orc", "cooperative"]
 METHODS += ["kd_scaled", "average", "orc_single", "cooperative_raw", "cooperative_random"]
 EVERY_DISTILL = {f"distill@{m}" for m in METHODS}
+EVERY_EVALUATE = {f"evaluate@{m}" for m in METHODS}
 LINKS = {f"assist-{c}@{ta}" for c in ("takd", "dgkd") for ta in ("ta1", "ta2")}
 TRAINING = {"pretrain", "members", *LINKS, *EVERY_DISTILL}
 
-# What runs at once (the report shows data, train and networks); whatever follows an out that has changed runs after it.
+# The stages that DVC reruns first (report depends on data, train and the networks). Stages that depend on a changed
+# output follow after it and are not listed.
 PARAMETERS = {
     "orc.beta": (0.7, {"distill@orc"}),
     "orc.teachings.group": (False, {"distill@orc"}),
@@ -32,11 +34,13 @@ PARAMETERS = {
     "cooperative.members.a.keeps": (0.5, {"prepare", "members", "distill@cooperative"}),
     "teacher.arch": ("tiny_plain2_32", {"pretrain", "report"}),
     "student.arch": ("tiny_plain2_16", {"members", "report", *EVERY_DISTILL}),
-    "student.after": ("ta1", {"cast-chain@takd", "cast-chain@dgkd", "report"}),
-    "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "cast-group", "report"}),
+    "student.after": ("ta1", {"chain@takd", "chain@dgkd", "report"}),
+    "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "group", "report"}),
     "train.lr": (0.05, {*TRAINING, "report"}),
     "data.seed": (1, {"prepare", "report"}),
     "seeds": ([0, 1], {"members", "report", *EVERY_DISTILL}),
+    "methods.kd.control": (True, {"report"}),
+    "methods.average.control": (False, {"report"}),
     "export.method": ("orc", {"export"}),
     "export.weights": ("last", {"export"}),
     "runtime.threads": (2, set()),
@@ -46,8 +50,17 @@ FILES = {
     "pipeline/methods/orc.py": {"distill@orc", "distill@orc_single"},
     "pipeline/methods/kd.py": {"distill@kd", "distill@kd_scaled"},
     "pipeline/methods/dgkd.py": {"distill@dgkd", "distill@sdgkd", "assist-dgkd@ta1", "assist-dgkd@ta2"},
-    "pipeline/core/engine.py": {*TRAINING, *(f"evaluate@{m}" for m in METHODS), "export"},
+    "pipeline/training/loop.py": TRAINING,
+    "pipeline/runtime/processes.py": TRAINING,
+    "pipeline/storage/logit_cache.py": TRAINING,
+    "pipeline/core/losses.py": TRAINING,
+    "pipeline/storage/bundle.py": {*TRAINING, *EVERY_EVALUATE, "group", "export"},
+    "pipeline/progress.py": set(),  # the progress display
+    "pipeline/errors.py": set(),
     "pipeline/evaluation/table.py": {"report"},
+    "pipeline/evaluation/page/page.html.j2": {"report"},  # the page
+    "pipeline/evaluation/metrics.py": {*EVERY_EVALUATE, "report"},
+    "pipeline/export/card.md.j2": {"export"},
     "data/digits/README.md": {"prepare"},
     "README.md": set(),
 }
@@ -55,7 +68,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The real graph, every out of which is a stand-in: only what DVC plans is of interest here."""
+    """The real graph with placeholder outputs: these tests only ask DVC what it would run."""
     project = Project(tmp_path_factory.mktemp("project"))
     with inside(project) as repo:
         outs = [(Path(out.fs_path), stage.addressing) for stage in repo.index.stages for out in stage.outs]
@@ -70,20 +83,20 @@ def project(tmp_path_factory):
 
 @contextmanager
 def inside(project):
-    """The project's DVC repository, as DVC's own commands open it."""
+    """Open the project's DVC repository with the project as working directory."""
     with chdir(project.folder), Repo() as repo:
         yield repo
 
 
 def planned(project) -> set[str]:
-    """What `dvc repro --dry` would run."""
+    """The stages that `dvc repro --dry` lists."""
     with inside(project) as repo:
         return {stage.addressing for stage in repo.reproduce(dry=True)}
 
 
 @pytest.fixture
-def kept(project):
-    """The project's text files, put back after a test."""
+def restored_project(project):
+    """The project. Its text files are restored after the test."""
     names = ["params.yaml", *FILES]
     before = {name: (project.folder / name).read_bytes() for name in names}
     yield project
@@ -92,47 +105,47 @@ def kept(project):
 
 
 @pytest.mark.slow
-def test_nothing_runs_without_a_change(project):
+def test_unchanged_project_reruns_no_stage(project):
     assert planned(project) == set()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", PARAMETERS)
-def test_a_parameter_changes_the_stages_that_read_it(kept, key):
+def test_changing_a_parameter_reruns_the_stages_that_read_it(restored_project, key):
     value, stages = PARAMETERS[key]
-    kept.set(key, value)
-    assert planned(kept) == {"check", *stages}
+    restored_project.set(key, value)
+    assert planned(restored_project) == {"check", *stages}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_changes_the_stages_that_import_it(kept, name):
-    with (kept.folder / name).open("a") as file:
+def test_changing_a_file_reruns_the_stages_that_import_it(restored_project, name):
+    with (restored_project.folder / name).open("a") as file:
         file.write("\n# changed\n")
-    assert planned(kept) == FILES[name]
+    assert planned(restored_project) == FILES[name]
 
 
 @pytest.mark.slow
-def test_a_method_taken_out_is_missed_by_the_report_alone(kept):
-    kept.edit(lambda document: document["methods"].pop("dml"))
-    assert planned(kept) == {"check", "report"}
+def test_removing_a_method_reruns_only_check_and_report(restored_project):
+    restored_project.edit(lambda document: document["methods"].pop("dml"))
+    assert planned(restored_project) == {"check", "report"}
 
 
 @pytest.mark.slow
-def test_a_new_entry_is_one_more_distillation(kept):
+def test_new_entry_of_methods_adds_its_distill_and_evaluate_stages(restored_project):
     def change(document):
         document["methods"]["kd_cold"] = {"is": "kd", "after": "models/teacher"}
         document["kd_cold"] = {"temperature": 1.0, "alpha": 0.9, "scale": 1.0}
 
-    with inside(kept) as repo:
+    with inside(restored_project) as repo:
         before = {stage.addressing for stage in repo.index.stages}
-    kept.edit(change)
-    with inside(kept) as repo:
+    restored_project.edit(change)
+    with inside(restored_project) as repo:
         after = {stage.addressing for stage in repo.index.stages}
     assert after - before == {"distill@kd_cold", "evaluate@kd_cold"}
 
 
-def test_the_table_above_names_every_method():
+def test_methods_of_this_module_are_those_of_params_yaml():
     from ruamel.yaml import YAML
 
     assert METHODS == list(YAML(typ="safe").load((ROOT / "params.yaml").read_text())["methods"])

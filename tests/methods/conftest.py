@@ -1,4 +1,4 @@
-"""A stage for one step of a method: tiny real networks, one real process, a batch."""
+"""One training step of a method on tiny networks, in one process, with a random batch."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -8,14 +8,15 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from pipeline.core.live import Live
-from pipeline.core.vocabulary import Batch
-from pipeline.core.world import Processes
+from pipeline.core.interface import Batch
+from pipeline.runtime.processes import Processes
+from pipeline.training.network import TrainingNetwork
 
 RECIPE = SimpleNamespace(momentum=0.9, nesterov=True, weight_decay=5e-4, compile=False, sync_batchnorm=False)
 
 
 def tiny(seed: int, n_classes: int = 3) -> nn.Module:
+    """A CNN with BatchNorm for images [B, 1, 4, 4], in float64."""
     torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, n_classes)
@@ -23,18 +24,18 @@ def tiny(seed: int, n_classes: int = 3) -> nn.Module:
 
 
 @dataclass
-class Stage:
-    """Networks by name, as the engine holds them, and what a step needs besides."""
+class ToyStep:
+    """Networks by name, as the training loop holds them, a batch, and the terms that a step notes."""
 
-    nets: dict[str, Live]
+    nets: dict[str, TrainingNetwork]
     batch: Batch
     notes: dict = field(default_factory=dict)
 
-    def take(self, method, leg, after_yield=None):
-        """Run one step as the engine does; returns what was yielded, as numbers."""
-        said = []
+    def run(self, method, leg, after_yield=None):
+        """Run one step as the training loop does. Returns the yielded losses as numbers, one dict for each update."""
+        updates = []
         for losses in method.step(self.nets, leg, self.batch):
-            said.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
+            updates.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
             for name in losses:
                 self.nets[name].zero_grad()
             sum(v for terms in losses.values() for v in terms.values()).backward()
@@ -42,20 +43,21 @@ class Stage:
                 after_yield(losses)
             for name in losses:
                 self.nets[name].step(1.0)
-        return said
+        return updates
 
 
 @pytest.fixture
-def stage():
+def toy_step():
+    """Builds a ToyStep from the names of learners and guides."""
     accelerator = Accelerator(cpu=True)
 
     def build(learners, guides=(), size=6, seed=0):
         nets = {
-            name: Live(tiny(k), accelerator, learns=name in learners, lr=0.1, batch=8, train=RECIPE)
+            name: TrainingNetwork(tiny(k), accelerator, learns=name in learners, lr=0.1, batch=8, recipe=RECIPE)
             for k, name in enumerate((*learners, *guides))
         }
         for name in learners:
-            nets[name].start(fresh=False)
+            nets[name].begin_leg(fresh=False)
         g = torch.Generator().manual_seed(seed)
         notes = {}
         batch = Batch(
@@ -66,6 +68,6 @@ def stage():
             world=Processes(accelerator),
             note=lambda network, term, value: notes.setdefault((network, term), value),
         )
-        return Stage(nets, batch, notes)
+        return ToyStep(nets, batch, notes)
 
     return build

@@ -1,31 +1,26 @@
-"""Expertise, deficiency and counterfactuals are what the paper says; each control is what it is called."""
+"""Expertise, deficiency and counterfactuals follow the paper, and each control does what its name says."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from cases import COOPERATIVE, SCRATCH, members
-from workshop import Workshop
 
-from pipeline.core.inputs import descend
+from pipeline.core.pixel_descent import descend
 
 MEMBERS = ["a", "b", "c"]
 
 
-@pytest.fixture
-def workshop(tmp_path):
-    return Workshop(tmp_path)
+class ToyGroup:
+    """A run of cooperative distillation, and its training set."""
 
-
-class Notes:
-    """The training set of a run, with its notes kept."""
-
-    def __init__(self, workshop, method):
-        self.run = workshop.run(method, members(workshop))
+    def __init__(self, toy, method):
+        self.run = toy.run(method, members(toy))
         self.train = self.run.train_set
         self.labels = self.train.labels
 
     def right(self) -> dict[str, torch.Tensor]:
+        """For each member, whether it classifies each training image correctly: [N] bool."""
         rows = torch.arange(len(self.labels))
         with torch.no_grad():
             return {
@@ -33,63 +28,67 @@ class Notes:
             }
 
 
-def probabilities(world: Notes) -> torch.Tensor:
-    rows = torch.arange(len(world.labels))
+def probabilities(group: ToyGroup) -> torch.Tensor:
+    """Softmax of every member on every training image: [K, N, C]."""
+    rows = torch.arange(len(group.labels))
     with torch.no_grad():
-        return torch.stack([world.run.nets[f"base/{m}"].teach(world.train.images(rows)).softmax(1) for m in MEMBERS])
+        return torch.stack([group.run.nets[f"base/{m}"].teach(group.train.images(rows)).softmax(1) for m in MEMBERS])
 
 
-def noted(world: Notes) -> dict[tuple[str, str], float]:
-    return {(network, term): value for network, term, value in world.train.notes()}
+def noted(group: ToyGroup) -> dict[tuple[str, str], float]:
+    """Values that the method has noted, by network and term."""
+    return {(network, term): value for network, term, value in group.train.take_notes()}
 
 
-def test_a_qualified_teacher_is_right_where_the_student_is_wrong(workshop):
-    world = Notes(workshop, COOPERATIVE)
-    lessons = COOPERATIVE.lessons(probabilities(world), world.train, MEMBERS)
-    right, said = world.right(), noted(world)
+def test_a_qualified_teacher_is_right_where_the_student_is_wrong(toy):
+    group = ToyGroup(toy, COOPERATIVE)
+    lessons = COOPERATIVE.lessons(probabilities(group), group.train, MEMBERS)
+    right, notes = group.right(), noted(group)
     for j in MEMBERS:
         for i in set(MEMBERS) - {j}:
-            assert said[j, f"qualified/{i}"] == int((right[i] & ~right[j]).sum())
+            assert notes[j, f"qualified/{i}"] == int((right[i] & ~right[j]).sum())
         taught = set(lessons[j].rows.tolist())
-        somebody = torch.stack([right[i] for i in MEMBERS if i != j]).any(0)
-        assert taught == set((somebody & ~right[j]).nonzero()[:, 0].tolist())
+        teachable = torch.stack([right[i] for i in MEMBERS if i != j]).any(0)
+        assert taught == set((teachable & ~right[j]).nonzero()[:, 0].tolist())
         assert all(not right[j][row] for row in taught)
         assert all(right[MEMBERS[i]][row] for row, i in zip(*map(torch.Tensor.tolist, lessons[j])))
 
 
-def test_of_several_teachers_the_most_certain_one_is_heard(workshop):
-    world = Notes(workshop, COOPERATIVE)
-    p = probabilities(world)
-    for j, lesson in COOPERATIVE.lessons(p, world.train, MEMBERS).items():
-        right = world.right()
+def test_the_most_certain_of_several_teachers_teaches(toy):
+    group = ToyGroup(toy, COOPERATIVE)
+    p = probabilities(group)
+    for j, lesson in COOPERATIVE.lessons(p, group.train, MEMBERS).items():
+        right = group.right()
         for row, i in zip(lesson.rows.tolist(), lesson.teachers.tolist()):
-            sure = {k: float(p[k, row, world.labels[row]]) for k, m in enumerate(MEMBERS) if m != j and right[m][row]}
-            assert sure[i] == max(sure.values())
+            certainty = {
+                k: float(p[k, row, group.labels[row]]) for k, m in enumerate(MEMBERS) if m != j and right[m][row]
+            }
+            assert certainty[i] == max(certainty.values())
 
 
-def test_own_data_stay_with_their_owner(workshop):
+def test_with_source_own_a_teacher_teaches_only_its_own_images(toy):
     method = replace(COOPERATIVE, source="own")
-    world = Notes(workshop, method)
-    for lesson in method.lessons(probabilities(world), world.train, MEMBERS).values():
+    group = ToyGroup(toy, method)
+    for lesson in method.lessons(probabilities(group), group.train, MEMBERS).values():
         for row, i in zip(lesson.rows.tolist(), lesson.teachers.tolist()):
-            assert row in world.train.sees(MEMBERS[i]).tolist()
+            assert row in group.train.sees(MEMBERS[i]).tolist()
 
 
-def test_class_expertise_passes_on_only_classes_that_the_student_lacks(workshop):
+def test_class_expertise_teaches_only_classes_that_the_student_lacks(toy):
     method = replace(COOPERATIVE, expertise="class", class_recall=0.5)
-    world = Notes(workshop, method)
-    right, y = world.right(), world.labels
+    group = ToyGroup(toy, method)
+    right, y = group.right(), group.labels
     recall = {m: torch.stack([right[m][y == c].float().mean() for c in range(3)]) for m in MEMBERS}
-    for j, lesson in method.lessons(probabilities(world), world.train, MEMBERS).items():
+    for j, lesson in method.lessons(probabilities(group), group.train, MEMBERS).items():
         for row, i in zip(lesson.rows.tolist(), lesson.teachers.tolist()):
             assert recall[j][y[row]] < 0.5 <= recall[MEMBERS[i]][y[row]]
             assert right[MEMBERS[i]][row]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_a_counterfactual_moves_towards_its_target_and_stays_a_valid_image(workshop, alpha):
+def test_a_counterfactual_moves_towards_its_target_and_stays_a_valid_image(toy, alpha):
     method = replace(COOPERATIVE, alpha=alpha, steps=60, step_size=0.05, proximity=0.0)
-    run = workshop.run(SCRATCH, {}, epochs=10)
+    run = toy.run(SCRATCH, {}, epochs=10)
     run.train()
     moved = method.move(run.nets["student"], torch.arange(20), run.train_set)
     assert moved["x"].min() >= 0 and moved["x"].max() <= 255 and moved["x"].shape == (20, 8, 8, 1)
@@ -102,60 +101,62 @@ def test_a_counterfactual_moves_towards_its_target_and_stays_a_valid_image(works
         assert bool((gain >= -1e-6).all())
 
 
-def test_proximity_keeps_a_counterfactual_near(workshop):
+def test_proximity_shortens_the_distance_of_a_counterfactual(toy):
     far, near = (replace(COOPERATIVE, steps=60, step_size=0.05, proximity=p, tolerance=0.0) for p in (0.0, 1.0))
-    world = Notes(workshop, far)
-    net, rows = world.run.nets["base/a"], torch.arange(20)
-    distance = [float(m.move(net, rows, world.train)["distance"].mean()) for m in (far, near)]
+    group = ToyGroup(toy, far)
+    net, rows = group.run.nets["base/a"], torch.arange(20)
+    distance = [float(m.move(net, rows, group.train)["distance"].mean()) for m in (far, near)]
     assert distance[1] < distance[0]
 
 
-def test_images_of_one_chunk_do_not_influence_each_other(workshop):
-    world = Notes(workshop, COOPERATIVE)
-    net = world.run.nets["base/a"]
-    together = COOPERATIVE.move(net, torch.arange(6), world.train)["x"]
-    alone = torch.cat([COOPERATIVE.move(net, torch.tensor([k]), world.train)["x"] for k in range(6)])
+def test_images_of_one_chunk_do_not_influence_each_other(toy):
+    group = ToyGroup(toy, COOPERATIVE)
+    net = group.run.nets["base/a"]
+    together = COOPERATIVE.move(net, torch.arange(6), group.train)["x"]
+    alone = torch.cat([COOPERATIVE.move(net, torch.tensor([k]), group.train)["x"] for k in range(6)])
     torch.testing.assert_close(together, alone, atol=0.2, rtol=0)
 
 
 @pytest.mark.parametrize("of", ["teacher", "student"])
-def test_the_counterfactual_is_of_the_network_that_is_named(workshop, of):
+def test_a_counterfactual_is_computed_on_the_network_that_counterfactual_of_names(toy, of):
     method = replace(COOPERATIVE, counterfactual_of=of)
-    world = Notes(workshop, method)
-    asked = []
-    for name, net in world.run.nets.items():
+    group = ToyGroup(toy, method)
+    calls = []
+    for name, net in group.run.nets.items():
         teach = net.teach
-        net.teach = lambda x, name=name, teach=teach: (asked.append((name, x.requires_grad)), teach(x))[1]
-    lesson = method.lessons(probabilities(world), world.train, MEMBERS)["a"]
-    asked.clear()
-    method.lesson("a", lesson, world.run.nets, world.train, MEMBERS)
-    moved_by = {name for name, gradient in asked if gradient}
+        net.teach = lambda x, name=name, teach=teach: (calls.append((name, x.requires_grad)), teach(x))[1]
+    lesson = method.lessons(probabilities(group), group.train, MEMBERS)["a"]
+    calls.clear()
+    method.lesson("a", lesson, group.run.nets, group.train, MEMBERS)
+    moved_by = {name for name, gradient in calls if gradient}
     teachers = {f"base/{MEMBERS[i]}" for i in lesson.teachers.tolist()}
     assert moved_by == (teachers if of == "teacher" else {"base/a"})
 
 
-def test_every_pool_keeps_the_true_labels_and_raw_keeps_the_pixels(workshop):
+def test_every_pool_keeps_the_true_labels_and_raw_keeps_the_pixels(toy):
     for pool in ("counterfactual", "raw", "noise"):
         method = replace(COOPERATIVE, pool=pool)
-        world = Notes(workshop, method)
-        lesson = method.lessons(probabilities(world), world.train, MEMBERS)["a"]
-        images = method.lesson("a", lesson, world.run.nets, world.train, MEMBERS)
-        assert sorted(images.y.tolist()) == sorted(world.labels[lesson.rows].tolist())
+        group = ToyGroup(toy, method)
+        lesson = method.lessons(probabilities(group), group.train, MEMBERS)["a"]
+        images = method.lesson("a", lesson, group.run.nets, group.train, MEMBERS)
+        assert sorted(images.y.tolist()) == sorted(group.labels[lesson.rows].tolist())
         if pool == "raw":
-            expected = world.train.views.images[lesson.rows].float()
+            expected = group.train.views.images[lesson.rows].float()
             torch.testing.assert_close(images.x, expected, atol=1e-2, rtol=0)
 
 
-def test_noise_is_as_far_away_as_the_counterfactual(workshop):
+def test_noise_is_as_far_away_as_the_counterfactual(toy):
     method = replace(COOPERATIVE, pool="noise")
-    world = Notes(workshop, method)
+    group = ToyGroup(toy, method)
     rows = torch.arange(10)
     distance = torch.full((10,), 0.3)
-    x = world.train.images(rows)
-    noisy = method.noise(x, distance, rows, "a", world.train)
+    x = group.train.images(rows)
+    noisy = method.noise(distance, rows, "a", group.train)
     back = (noisy.permute(0, 3, 1, 2) / 255 - 0.3) / 0.2
     measured = (back - x).flatten(1).norm(dim=1)
-    assert bool((measured <= 0.3 + 1e-4).all()) and float(measured.mean()) > 0.2  # clamping shortens some
+    assert (
+        bool((measured <= 0.3 + 1e-4).all()) and float(measured.mean()) > 0.2
+    )  # clamping to valid pixels shortens some
 
 
 def test_descent_finds_the_minimum_of_a_quadratic_within_its_bounds():
@@ -166,7 +167,7 @@ def test_descent_finds_the_minimum_of_a_quadratic_within_its_bounds():
         gap = (x - goal).square().flatten(1).sum(1)
         return gap, torch.zeros(2, dtype=torch.bool)
 
-    free = descend(objective, torch.zeros_like(goal), steps=300, step_size=0.05, low=low - 9, high=high + 9)
-    torch.testing.assert_close(free, goal, atol=1e-3, rtol=0)
-    held = descend(objective, torch.zeros_like(goal), steps=300, step_size=0.05, low=low, high=high)
-    torch.testing.assert_close(held, torch.full_like(goal, 0.5))
+    unbounded = descend(objective, torch.zeros_like(goal), steps=300, step_size=0.05, low=low - 9, high=high + 9)
+    torch.testing.assert_close(unbounded, goal, atol=1e-3, rtol=0)
+    bounded = descend(objective, torch.zeros_like(goal), steps=300, step_size=0.05, low=low, high=high)
+    torch.testing.assert_close(bounded, torch.full_like(goal, 0.5))

@@ -1,10 +1,10 @@
-"""What each method yields equals the paper's equations, worked out here from the networks' logits."""
+"""The losses of each method equal the paper's equations, computed here from the networks' logits."""
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from pipeline.core.vocabulary import Leg
+from pipeline.core.interface import Leg
 from pipeline.methods.average import Average
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.dml import DML
@@ -17,23 +17,26 @@ TAU = 4.0
 
 
 def ce(z, y):
+    """Mean cross-entropy, as a float."""
     return float(cross_entropy(z, y))
 
 
 def kd(z_s, z_t, tau=TAU):
+    """tau^2 KL(teacher || student), averaged over the batch, as a float."""
     term = kl_div(log_softmax(z_s / tau, 1), log_softmax(z_t / tau, 1), log_target=True, reduction="sum")
     return float(tau**2 * term / len(z_s))
 
 
 def train_mode(net, x):
-    """Logits in training mode, leaving the running statistics as they are."""
-    state = {k: v.clone() for k, v in net.bare.state_dict().items()}
+    """Logits in training mode, without changing the running statistics."""
+    state = {k: v.clone() for k, v in net.module.state_dict().items()}
     z = net(x).detach()
-    net.bare.load_state_dict(state)
+    net.module.load_state_dict(state)
     return z
 
 
 def orc(**changed):
+    """ORC with every teaching on, except for the given parameters."""
     teachings = {"intensive": True, "private": True, "group": True} | changed.pop("teachings", {})
     fields = {
         "beta": 0.6,
@@ -48,70 +51,70 @@ def orc(**changed):
     return ORC(teachings=teachings, **(fields | changed))
 
 
-def test_scratch_is_cross_entropy(stage):
-    s = stage(["student"])
+def test_scratch_is_cross_entropy(toy_step):
+    s = toy_step(["student"])
     z = train_mode(s.nets["student"], s.batch.x)
-    (said,) = s.take(Scratch(label_smoothing=0.0), Leg(("student",)))
-    assert said == {"student": {"ce": pytest.approx(ce(z, s.batch.y))}}
+    (update,) = s.run(Scratch(label_smoothing=0.0), Leg(("student",)))
+    assert update == {"student": {"ce": pytest.approx(ce(z, s.batch.y))}}
 
 
-def test_kd_weighs_cross_entropy_and_the_teacher(stage):
-    s = stage(["student"], ["teacher"])
+def test_kd_weights_cross_entropy_and_the_teacher(toy_step):
+    s = toy_step(["student"], ["teacher"])
     x, y = s.batch.x, s.batch.y
     z, z_t = train_mode(s.nets["student"], x), s.nets["teacher"].teach(x)
-    (said,) = s.take(KD(temperature=TAU, alpha=0.7, scale=2.0), Leg(("student",), ("teacher",)))
-    assert said["student"]["ce"] == pytest.approx(2 * 0.3 * ce(z, y))
-    assert said["student"]["kd/teacher"] == pytest.approx(2 * 0.7 * kd(z, z_t))
+    (update,) = s.run(KD(temperature=TAU, alpha=0.7, scale=2.0), Leg(("student",), ("teacher",)))
+    assert update["student"]["ce"] == pytest.approx(2 * 0.3 * ce(z, y))
+    assert update["student"]["kd/teacher"] == pytest.approx(2 * 0.7 * kd(z, z_t))
 
 
-def test_takd_learns_from_its_predecessor_alone(stage):
-    s = stage(["student"], ["ta2"])
+def test_takd_learns_only_from_its_predecessor(toy_step):
+    s = toy_step(["student"], ["ta2"])
     x, y = s.batch.x, s.batch.y
     z, z_t = train_mode(s.nets["student"], x), s.nets["ta2"].teach(x)
-    (said,) = s.take(TAKD(temperature=TAU, lam=0.7), Leg(("student",), ("ta2",)))
-    assert said["student"] == {"ce": pytest.approx(0.3 * ce(z, y)), "kd/ta2": pytest.approx(0.7 * kd(z, z_t))}
+    (update,) = s.run(TAKD(temperature=TAU, lam=0.7), Leg(("student",), ("ta2",)))
+    assert update["student"] == {"ce": pytest.approx(0.3 * ce(z, y)), "kd/ta2": pytest.approx(0.7 * kd(z, z_t))}
 
 
 @pytest.mark.parametrize("normalise", ["sum", "mean"])
 @pytest.mark.parametrize("lam", [0.7, {"teacher": 0.7, "ta1": 0.2, "ta2": 0.5}])
-def test_dgkd_sums_one_kd_loss_per_guide(stage, normalise, lam):
+def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam):
     guides = ("teacher", "ta1", "ta2")
-    s = stage(["student"], guides)
+    s = toy_step(["student"], guides)
     x, y = s.batch.x, s.batch.y
     z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
     method = DGKD(temperature=TAU, lam=lam, normalise=normalise, survival=1.0, drop_teacher=False)
-    (said,) = s.take(method, Leg(("student",), guides))
+    (update,) = s.run(method, Leg(("student",), guides))
     weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
-    share = 1 if normalise == "sum" else 1 / 3
-    expected = {"ce": share * sum(1 - w for w in weight.values()) * ce(z, y)}
-    expected |= {f"kd/{g}": share * weight[g] * kd(z, z_g[g]) for g in guides}
-    assert said["student"] == pytest.approx(expected)
+    factor = 1 if normalise == "sum" else 1 / 3
+    expected = {"ce": factor * sum(1 - w for w in weight.values()) * ce(z, y)}
+    expected |= {f"kd/{g}": factor * weight[g] * kd(z, z_g[g]) for g in guides}
+    assert update["student"] == pytest.approx(expected)
 
 
-def test_one_lam_gives_the_papers_weight_of_cross_entropy(stage):
-    s = stage(["student"], ["teacher", "ta1", "ta2"])
+def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
+    s = toy_step(["student"], ["teacher", "ta1", "ta2"])
     z = train_mode(s.nets["student"], s.batch.x)
     method = DGKD(temperature=TAU, lam=0.75, normalise="sum", survival=1.0, drop_teacher=False)
-    (said,) = s.take(method, Leg(("student",), ("teacher", "ta1", "ta2")))
+    (update,) = s.run(method, Leg(("student",), ("teacher", "ta1", "ta2")))
     n = 2
-    assert said["student"]["ce"] == pytest.approx((n + 1) * (1 - 0.75) * ce(z, s.batch.y))
+    assert update["student"]["ce"] == pytest.approx((n + 1) * (1 - 0.75) * ce(z, s.batch.y))
 
 
 @pytest.mark.parametrize("drop_teacher", [False, True])
-def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(stage, drop_teacher):
+def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teacher):
     guides = ("teacher", "ta1", "ta2")
     method = DGKD(temperature=TAU, lam=0.7, normalise="sum", survival=0.0, drop_teacher=drop_teacher)
-    s = stage(["student"], guides)
+    s = toy_step(["student"], guides)
     ran = []
     for g in guides:
-        s.nets[g].answering.register_forward_hook(lambda *_, g=g: ran.append(g))
-    (said,) = s.take(method, Leg(("student",), guides))
+        s.nets[g].eval_module.register_forward_hook(lambda *_, g=g: ran.append(g))
+    (update,) = s.run(method, Leg(("student",), guides))
     assert ran == ([] if drop_teacher else ["teacher"])
-    assert [term for term in said["student"] if term != "ce"] == [f"kd/{g}" for g in ran]
+    assert [term for term in update["student"] if term != "ce"] == [f"kd/{g}" for g in ran]
 
 
-def test_guides_survive_as_often_as_asked(stage):
-    s = stage(["student"], ["teacher", "ta1", "ta2"])
+def test_guides_survive_with_the_given_probability(toy_step):
+    s = toy_step(["student"], ["teacher", "ta1", "ta2"])
     method = DGKD(temperature=TAU, lam=0.7, normalise="sum", survival=0.75, drop_teacher=False)
     kept = [method.surviving(("teacher", "ta1", "ta2"), s.batch) for _ in range(4000)]
     assert all("teacher" in k for k in kept)
@@ -119,20 +122,20 @@ def test_guides_survive_as_often_as_asked(stage):
         assert sum(ta in k for k in kept) / 4000 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
 
 
-def test_average_distils_the_mean_of_probabilities(stage):
+def test_average_distils_the_mean_of_probabilities(toy_step):
     guides = ("teacher", "ta1")
-    s = stage(["student"], guides)
+    s = toy_step(["student"], guides)
     x, y = s.batch.x, s.batch.y
     z = train_mode(s.nets["student"], x)
     mean = torch.stack([(s.nets[g].teach(x) / TAU).softmax(1) for g in guides]).mean(0)
-    (said,) = s.take(Average(temperature=TAU, alpha=0.7, scale=3.0), Leg(("student",), guides))
-    assert said["student"]["ce"] == pytest.approx(3 * 0.3 * ce(z, y))
-    assert said["student"]["kd/average"] == pytest.approx(3 * 0.7 * kd(z, TAU * mean.log()))
+    (update,) = s.run(Average(temperature=TAU, alpha=0.7, scale=3.0), Leg(("student",), guides))
+    assert update["student"]["ce"] == pytest.approx(3 * 0.3 * ce(z, y))
+    assert update["student"]["kd/average"] == pytest.approx(3 * 0.7 * kd(z, TAU * mean.log()))
 
 
-def test_dml_peers_learn_in_turn_from_what_the_others_say_now(stage):
+def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step):
     peers = ("student", "ta1", "ta2")
-    s = stage(peers)
+    s = toy_step(peers)
     x, y = s.batch.x, s.batch.y
     checked = []
     generator = DML(temperature=1.0, weight=0.5, peers=None).step(s.nets, Leg(peers), s.batch)
@@ -152,42 +155,46 @@ def test_dml_peers_learn_in_turn_from_what_the_others_say_now(stage):
 
 
 def first_step_of_orc(s, method, leg):
-    """Walk one step of ORC, with the networks' logits taken just before each update."""
+    """Run one step of ORC and record the logits that its losses depend on.
+
+    Returns before: each student's logits in training mode before the step; seen: all networks' logits in evaluation
+    mode just before each update; updates: the yielded losses as numbers.
+    """
     x = s.batch.x
     students = [n for n in leg.learners if n != "pivot"]
     before = {n: train_mode(s.nets[n], x) for n in students}
-    seen, said = [], []
+    seen, updates = [], []
     for losses in method.step(s.nets, leg, s.batch):
         seen.append({n: s.nets[n].teach(x) for n in s.nets})
-        said.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
+        updates.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
         for n in losses:
             s.nets[n].zero_grad()
         sum(v for terms in losses.values() for v in terms.values()).backward()
         for n in losses:
             s.nets[n].step(1.0)
-    return before, seen, said
+    return before, seen, updates
 
 
 @pytest.mark.parametrize("guidance", ["individual", "ensemble"])
 @pytest.mark.parametrize("promoted", [1, 2])
-def test_orc_teaches_in_the_papers_order(stage, guidance, promoted):
+def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted):
     students = ("student", "ta1", "ta2")
-    s = stage((*students, "pivot"))
+    s = toy_step((*students, "pivot"))
     y, beta = s.batch.y, 0.6
     method = orc(guidance=guidance, promoted=promoted)
-    before, seen, said = first_step_of_orc(s, method, Leg((*students, "pivot")))
+    before, seen, updates = first_step_of_orc(s, method, Leg((*students, "pivot")))
     ranked = sorted(students, key=lambda n: ce(before[n], y))
     temporary, others = ranked[:promoted], ranked[promoted:]
 
-    intensive, private, group = said
+    intensive, private, group = updates
     assert list(intensive) == ["pivot"]
     assert set(private) == set(temporary)
-    pivot = seen[1]["pivot"]  # after its own update
+    pivot = seen[1]["pivot"]  # after the pivot's own update
     for t in temporary:
         expected = {"ce": (1 - beta) * ce(before[t], y), "private": beta * kd(before[t], pivot)}
         assert private[t] == pytest.approx(expected)
     assert set(group) == set(others)
-    taught = [seen[2][t] for t in temporary]  # after theirs
+    taught = [seen[2][t] for t in temporary]  # after the temporary teachers' own update
     for n in others:
         expected = {"ce": (1 - beta) * ce(before[n], y)}
         if guidance == "individual":
@@ -198,8 +205,8 @@ def test_orc_teaches_in_the_papers_order(stage, guidance, promoted):
         assert group[n] == pytest.approx(expected)
 
 
-def test_orc_intensive_teaching_is_mixup_with_feedback(stage):
-    s = stage(("student", "pivot"))
+def test_orc_intensive_teaching_is_mixup_with_feedback(toy_step):
+    s = toy_step(("student", "pivot"))
     method = orc(group={})
     x, y = s.batch.x, s.batch.y
     z = train_mode(s.nets["student"], x)
@@ -208,25 +215,25 @@ def test_orc_intensive_teaching_is_mixup_with_feedback(stage):
     mu = method.mixing(s.batch._replace(draw=replay))
     f = draw_in_proportion(loss, replay)
     z_mix = train_mode(s.nets["pivot"], mu * x + (1 - mu) * x[f])
-    said = s.take(method, Leg(("student", "pivot")))
-    assert said[0]["pivot"]["intensive"] == pytest.approx(mu * ce(z_mix, y) + (1 - mu) * ce(z_mix, y[f]))
+    updates = s.run(method, Leg(("student", "pivot")))
+    assert updates[0]["pivot"]["intensive"] == pytest.approx(mu * ce(z_mix, y) + (1 - mu) * ce(z_mix, y[f]))
     assert s.notes["pivot", "feedback"].sum() == len(y)
 
 
 @pytest.mark.parametrize("off", ["intensive", "private", "group"])
-def test_a_teaching_that_is_off_leaves_plain_cross_entropy_or_a_frozen_pivot(stage, off):
+def test_without_a_teaching_students_learn_by_cross_entropy_or_the_pivot_is_frozen(toy_step, off):
     students = ("student", "ta1", "ta2")
     learners, guides = ((*students, "pivot"), ()) if off != "intensive" else (students, ("pivot",))
-    s = stage(learners, guides)
-    _, _, said = first_step_of_orc(s, orc(teachings={off: False}), Leg(learners, guides))
-    terms = {term for yielded in said for losses in yielded.values() for term in losses}
+    s = toy_step(learners, guides)
+    _, _, updates = first_step_of_orc(s, orc(teachings={off: False}), Leg(learners, guides))
+    terms = {term for yielded in updates for losses in yielded.values() for term in losses}
     assert not any(term.startswith(off) for term in terms)
     on = {"intensive", "private", "group"} - {off}
     assert all(any(term.startswith(name) for term in terms) for name in on)
     if off == "private":
-        assert all(list(losses) == ["ce"] for losses in said[1].values())
+        assert all(list(losses) == ["ce"] for losses in updates[1].values())
     if off == "group":
-        assert all(list(losses) == ["ce"] for losses in said[2].values())
+        assert all(list(losses) == ["ce"] for losses in updates[2].values())
 
 
 def test_feedback_is_drawn_in_proportion_to_the_loss():

@@ -1,9 +1,9 @@
-"""A yielded term reaches the weights of the network that it names, and of no other; guides never change."""
+"""A loss term reaches only the weights of the network that it names, and guides never change."""
 
 import pytest
 import torch
 
-from pipeline.core.vocabulary import Leg
+from pipeline.core.interface import Leg
 from pipeline.methods.average import Average
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
@@ -54,15 +54,15 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_term_moves_only_its_own_network(stage, case):
+def test_each_term_moves_only_its_own_network(toy_step, case):
     method, learners, guides = CASES[case]
-    s = stage(learners, guides)
-    weights = {name: list(net.bare.parameters()) for name, net in s.nets.items()}
-    met = set()
+    s = toy_step(learners, guides)
+    weights = {name: list(net.module.parameters()) for name, net in s.nets.items()}
+    updated = set()
 
     def check(losses):
         for name in losses:
-            met.add(name)
+            updated.add(name)
             assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in weights[name])
         for other in set(s.nets) - set(losses):
             assert all(p.grad is None for p in weights[other]), f"{other} got a gradient"
@@ -82,40 +82,40 @@ def test_each_term_moves_only_its_own_network(stage, case):
     for losses in method.step(s.nets, Leg(learners, guides), s.batch):
         check_terms(losses)
         for net in s.nets.values():
-            for p in net.bare.parameters():
+            for p in net.module.parameters():
                 p.grad = None
         sum(v for terms in losses.values() for v in terms.values()).backward()
         check(losses)
         for name in losses:
             s.nets[name].step(1.0)
-    assert met == set(learners)
+    assert updated == set(learners)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_guides_are_bitwise_unchanged(stage, case):
+def test_guides_are_bitwise_unchanged(toy_step, case):
     method, learners, guides = CASES[case]
-    s = stage(learners, guides)
-    before = {g: {k: v.clone() for k, v in s.nets[g].bare.state_dict().items()} for g in guides}
+    s = toy_step(learners, guides)
+    before = {g: {k: v.clone() for k, v in s.nets[g].module.state_dict().items()} for g in guides}
     for _ in range(3):
-        s.take(method, Leg(learners, guides))
+        s.run(method, Leg(learners, guides))
     for g in guides:
-        after = s.nets[g].bare.state_dict()
+        after = s.nets[g].module.state_dict()
         assert all(torch.equal(after[k], v) for k, v in before[g].items())
 
 
-def test_teaching_leaves_a_learners_running_statistics_alone(stage):
-    s = stage(["student"])
-    before = {k: v.clone() for k, v in s.nets["student"].bare.state_dict().items()}
+def test_teaching_does_not_change_the_running_statistics_of_a_learner(toy_step):
+    s = toy_step(["student"])
+    before = {k: v.clone() for k, v in s.nets["student"].module.state_dict().items()}
     s.nets["student"].teach(s.batch.x)
-    after = s.nets["student"].bare.state_dict()
+    after = s.nets["student"].module.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
-    assert s.nets["student"].bare.training
+    assert s.nets["student"].module.training
 
 
-def test_a_teacher_passes_gradients_to_its_input_and_none_to_its_weights(stage):
-    s = stage(["student"], ["teacher"])
+def test_a_teacher_passes_gradients_to_its_input_but_not_to_its_weights(toy_step):
+    s = toy_step(["student"], ["teacher"])
     for net in s.nets.values():
         x = s.batch.x.clone().requires_grad_()
         net.teach(x).sum().backward()
         assert x.grad is not None and x.grad.abs().sum() > 0
-        assert all(p.grad is None for p in net.bare.parameters())
+        assert all(p.grad is None for p in net.module.parameters())

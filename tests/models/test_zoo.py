@@ -1,4 +1,4 @@
-"""The zoo's networks cost what the field's do, and come without timm or through it."""
+"""The zoo's networks have the published sizes, and can be created with and without timm."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def built(arch, num_classes=100, in_chans=3, size=32):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_parameters_and_multiply_adds_equal_the_fields(name):
+def test_parameters_and_multiply_adds_equal_the_published_ones(name):
     network = built(f"cifar_{name}")
     assert parameters(network) == TABLE[name][0]
     assert macs(network, 3, (32, 32)) / 1e6 == pytest.approx(TABLE[name][1], abs=6e-4)
@@ -55,7 +55,7 @@ def test_plain_networks_have_the_published_size(depth):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_the_defaults_networks_have_their_size(name):
+def test_the_default_networks_have_the_expected_size(name):
     assert parameters(built(name, 10, 1, 8)) == TINY[name]
 
 

@@ -1,4 +1,4 @@
-"""docs/parameters.md is the schema's."""
+"""docs/parameters.md is generated from the schema."""
 
 import warnings
 from pathlib import Path
@@ -12,11 +12,11 @@ from pipeline.params.load import load, plain, validated
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_of_parameters_is_what_the_schema_says():
+def test_parameters_page_is_up_to_date_with_the_schema():
     assert (ROOT / "docs/parameters.md").read_text() == document(), "python -m pipeline.params.document"
 
 
-def test_every_key_of_params_yaml_is_on_the_page():
+def test_every_key_of_params_yaml_is_documented():
     page = document()
 
     def keys(prefix, value):
@@ -37,10 +37,10 @@ DOCUMENT = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
 
 
 @pytest.mark.parametrize("members", [{"auto": 3}, DOCUMENT["cooperative"]["members"]])
-def test_values_become_plain_data_without_a_warning(monkeypatch, members):
+def test_values_convert_to_plain_data_without_a_warning(monkeypatch, members):
     monkeypatch.chdir(ROOT)
     document = {**DOCUMENT, "cooperative": {**DOCUMENT["cooperative"], "members": members}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        said = plain(validated(document)["cooperative"])
-    assert said["members"] == members and load("kd").plain()["kd"] == DOCUMENT["kd"]
+        section = plain(validated(document)["cooperative"])
+    assert section["members"] == members and load("kd").plain()["kd"] == DOCUMENT["kd"]

@@ -1,4 +1,4 @@
-"""Every mistake in params.yaml is one line that names the key."""
+"""Every mistake in params.yaml is a one-line error that names the key."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ class Deleted:
 
 DELETED = Deleted()
 
-# dotted key, its new value, what the message says
+# dotted key, its new value, a part of the message
 MISTAKES = [
     ("train.lr", -1.0, "train.lr: must be greater than 0, got -1.0"),
     ("train.lr", "0.1", "train.lr: must be a valid number, got '0.1'"),
@@ -33,33 +33,40 @@ MISTAKES = [
     ("train.schedule", "cosin", "train.schedule: must be 'cosine', 'step' or 'constant', got 'cosin'"),
     ("train.milestones", [0.9, 0.5], "train.milestones: must increase, got [0.9, 0.5]"),
     ("train.warmup_epochs", 40, "train.warmup_epochs: must be less than train.epochs (40), got 40"),
-    ("train.momentum", 0.0, "train.nesterov: needs train.momentum > 0"),
+    ("train.momentum", 0.0, "train.nesterov: true requires train.momentum > 0"),
     ("train", DELETED, "train: is missing"),
     ("train", [], "train: must be a valid dictionary"),
     ("data.source", "mnist", "data.source: must be"),
     ("data.validation", 1.5, "data.validation: must be"),
-    ("data.limit", 0, "data.limit: must be greater than or equal to 1, got 0"),
+    ("data.limit", 0, "data.limit: must be greater than or equal to 1 or auto, got 0"),
+    ("data.limit", "atuo", "data.limit: must be a valid integer or auto, got 'atuo'"),
+    ("train.lr", None, "train.lr: must be a valid number, got null"),
+    ("train", None, "train: must be a valid dictionary, got null"),
     ("teacher.arch", "resnet1O", "teacher.arch: unknown network 'resnet1O'; nearest: resnet"),
     ("student.arch", "tiny_plain2_13", "student.arch: unknown network 'tiny_plain2_13'; nearest: tiny_plain2_"),
-    ("teacher.epochs", 0, "teacher.epochs: 0 needs teacher.pretrained or teacher.checkpoint"),
-    ("teacher.checkpoint", "no/such.pt", "teacher.checkpoint: there is no file 'no/such.pt'"),
-    ("student.after", "ta9", "student.after: there is no assistant 'ta9' and it is not the teacher"),
-    ("assistants.ta1.after", "ta9", "assistants.ta1.after: there is no assistant 'ta9' and it is not the teacher"),
-    ("assistants.ta1.after", "ta2", "assistants.ta1.after: the chain runs in a circle: ta1 -> ta2 -> ta1"),
+    ("teacher.epochs", 0, "teacher.epochs: 0 requires teacher.pretrained or teacher.checkpoint"),
+    ("teacher.checkpoint", "no/such.pt", "teacher.checkpoint: the file 'no/such.pt' does not exist"),
+    ("student.after", "ta9", "student.after: must be teacher or an assistant, got 'ta9'"),
+    ("assistants.ta1.after", "ta9", "assistants.ta1.after: must be teacher or an assistant, got 'ta9'"),
+    ("assistants.ta1.after", "ta2", "assistants.ta1.after: the chain is circular: ta1 -> ta2 -> ta1"),
     ("assistants.ta1.arch", "x", "assistants.ta1.arch: unknown network 'x'"),
     ("assistants.student", {"arch": "tiny_plain2_12", "after": "teacher"}, "assistants.student: the name 'student' is"),
     ("assistants.t a", {"arch": "tiny_plain2_12", "after": "teacher"}, "assistants.t a: must be a name of letters"),
     ("methods.orc; rm", {"is": "orc", "after": "models/teacher"}, "methods.orc; rm: must be a name of letters"),
     ("methods.-x", {"is": "kd", "after": "models/teacher"}, "methods.-x: must be a name of letters"),
     ("methods", {}, "methods: must have at least 1 entries, got {}"),
-    ("methods.kd.is", "kdd", "methods.kd.is: there is no method 'kdd'; nearest: kd"),
-    ("methods.kd.after", "models/teachr", "methods.kd.after: kd starts from one of models/teacher"),
-    ("methods.kd.after", "models/members", "methods.kd.after: kd starts from one of models/teacher"),
-    ("methods.cooperative.after", "models/teacher", "methods.cooperative.after: cooperative starts from one of"),
-    ("methods.mine", {"is": "kd", "after": "models/teacher"}, "methods.mine: its section 'mine' is missing"),
-    ("methods.train", {"is": "kd", "after": "models/teacher"}, "methods.train: 'train' is the name of another section"),
-    ("kd", DELETED, "methods.kd: its section 'kd' is missing"),
-    ("takd", DELETED, "its section 'takd' is missing"),
+    ("methods.kd.is", "kdd", "methods.kd.is: unknown method 'kdd'; nearest: kd"),
+    ("methods.kd.after", "models/teachr", "methods.kd.after: kd must start from one of models/teacher"),
+    ("methods.kd.after", "models/members", "methods.kd.after: kd must start from one of models/teacher"),
+    ("methods.cooperative.after", "models/teacher", "methods.cooperative.after: cooperative must start from one of"),
+    ("methods.mine", {"is": "kd", "after": "models/teacher"}, "methods.mine: the section 'mine' is missing"),
+    (
+        "methods.train",
+        {"is": "kd", "after": "models/teacher"},
+        "methods.train: 'train' is reserved for another",
+    ),
+    ("kd", DELETED, "methods.kd: the section 'kd' is missing"),
+    ("takd", DELETED, "the section 'takd' is missing"),
     ("kdx", {"temperature": 4.0}, "kdx: unknown section; nearest: kd"),
     ("seeds", [], "seeds: must have at least 1 entries, got []"),
     ("seeds", [0, 0], "seeds: must differ from each other, got [0, 0]"),
@@ -68,28 +75,32 @@ MISTAKES = [
     ("kd.temperature", 0, "kd.temperature: must be greater than 0, got 0"),
     ("kd.alpha", 1.1, "kd.alpha: must be less than or equal to 1, got 1.1"),
     ("kd.scale", float("inf"), "kd.scale: must be a finite number, got inf"),
-    ("orc.promoted", 4, "orc.promoted: there are 3 students, got 4"),
-    ("orc.group", {"pivot": "tiny_plain2_12"}, "orc: the name 'pivot' is taken"),
+    ("orc.promoted", 4, "orc.promoted: must be at most the number of students (3), got 4"),
+    ("orc.group", {"pivot": "tiny_plain2_12"}, "orc: the name 'pivot' is reserved"),
     ("orc.group", {"a": "nowhere"}, "orc.group.a: unknown network 'nowhere'"),
-    ("orc_single.group", None, "orc_single.group: null needs methods.orc_single.after to be models/cast/group"),
+    ("orc_single.group", "auto", "orc_single.group: auto requires methods.orc_single.after to be models/group"),
     ("orc.teachings.grop", True, "orc.teachings.grop: unknown key; nearest: group"),
     ("orc.teachings.group", DELETED, "orc.teachings.group: is missing"),
     ("orc.feedback", "all", "orc.feedback: must be 'loss' or 'errors', got 'all'"),
     ("dgkd.lam", 2.0, "dgkd.lam: must be"),
-    ("dgkd.lam", {"teacher": 0.9, "ta1": 0.9, "ta9": 0.9}, "dgkd.lam.ta9: there is no such guide"),
-    ("dgkd.lam", {"teacher": 0.9}, "dgkd.lam: guide ta1 has no number"),
+    ("dgkd.lam", {"teacher": 0.9, "ta1": 0.9, "ta9": 0.9}, "dgkd.lam.ta9: is not a guide"),
+    ("dgkd.lam", {"teacher": 0.9}, "dgkd.lam: guide ta1 has no weight"),
     ("sdgkd.survival", -0.1, "sdgkd.survival: must be greater than or equal to 0, got -0.1"),
     ("cooperative.members", {"auto": 1}, "cooperative.members.auto: must be greater than or equal to 2, got 1"),
     ("cooperative.members", {}, "cooperative.members: must have at least 2 entries, got {}"),
     ("cooperative.members.a.keeps", 0.0, "cooperative.members.a.keeps: must be"),
     ("cooperative.members.a.keeps", "1of2", "cooperative.members.a.keeps: must be"),
     ("cooperative.members.a.arch", "nowhere", "cooperative.members.a.arch: unknown network 'nowhere'"),
-    ("cooperative_raw.members", {"auto": 3}, "cooperative_raw.members: only section cooperative has members"),
+    (
+        "cooperative_raw.members",
+        {"auto": 3},
+        "cooperative_raw.members: unknown key; controls of cooperative share",
+    ),
     ("cooperative.pool", "some", "cooperative.pool: must be"),
-    ("data.storage", "stream", "data.storage: only folder and imagenet can be streamed, not digits"),
-    ("data.storage", "disk", "data.storage: must be 'memory' or 'stream', got 'disk'"),
-    ("export.method", "kdd", "export.method: there is no method 'kdd' in methods; there are scratch, kd"),
-    ("export.method", "cooperative", "export.method: cooperative ends in a group, not in a student"),
+    ("data.storage", "stream", "data.storage: stream requires data.source to be folder or imagenet, got digits"),
+    ("data.storage", "disk", "data.storage: must be 'memory' or 'stream' or auto, got 'disk'"),
+    ("export.method", "kdd", "export.method: 'kdd' is not an entry of methods; choose one of scratch, kd"),
+    ("export.method", "cooperative", "export.method: cooperative trains a group, not a student"),
     ("export.weights", "first", "export.weights: must be 'last' or 'best', got 'first'"),
     ("train.precision", "fp16", "train.precision: must be 'fp32', 'tf32' or 'bf16', got 'fp16'"),
     ("train.logit_store", "int8", "train.logit_store: must be 'off', 'fp16' or 'fp32', got 'int8'"),
@@ -121,17 +132,70 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize(("key", "value", "said"), MISTAKES, ids=[f"{k}={v!r}"[:60] for k, v, _ in MISTAKES])
-def test_a_mistake_is_one_line_that_names_its_key(key, value, said):
+@pytest.mark.parametrize(("key", "value", "message"), MISTAKES, ids=[f"{k}={v!r}"[:60] for k, v, _ in MISTAKES])
+def test_mistake_is_a_one_line_error_that_names_its_key(key, value, message):
     with pytest.raises(ParamsError) as caught:
         params.validated(changed(key, value))
     lines = str(caught.value).splitlines()
-    assert any(said in line for line in lines), lines
+    assert any(message in line for line in lines), lines
     assert all(line.startswith("params.yaml: ") and len(line) < 400 for line in lines)
     assert len(lines) <= 3
 
 
-def test_several_mistakes_are_said_together():
+AUTO = ["data.storage", "data.image_size", "data.limit", "data.validation", "data.image_column", "data.label_column"]
+AUTO += ["train.pad", "train.flip", "teacher.epochs", "dml.peers", "orc.group"]
+
+
+@pytest.mark.parametrize(("key", "word"), [*((key, "auto") for key in AUTO), ("teacher.checkpoint", "none")])
+def test_null_is_an_error_that_names_the_word_to_write(key, word):
+    with pytest.raises(ParamsError) as caught:
+        params.validated(changed(key, None))
+    assert str(caught.value) == f"params.yaml: {key}: null is not allowed: write {word}"
+
+
+def test_every_null_is_reported_on_a_line_of_its_own():
+    whole = document()
+    keys = [*AUTO, "teacher.checkpoint"]
+    for key in keys:
+        section, name = key.split(".")
+        whole[section][name] = None
+    with pytest.raises(ParamsError) as caught:
+        params.validated(whole)
+    assert sorted(line.split(": ")[1] for line in str(caught.value).splitlines()) == sorted(keys)
+
+
+def test_auto_and_none_are_the_defaults_of_all_optional_keys():
+    values = params.validated(document())
+    absent = {
+        f"{section}.{key}"
+        for section, value in values.items()
+        if hasattr(type(value), "model_fields")
+        for key in type(value).model_fields
+        if getattr(value, key) is None
+    }
+    assert absent == {*AUTO, "teacher.checkpoint"}
+
+
+def test_plain_parameters_round_trip_through_params_yaml(tmp_path):
+    values = params.validated(document())
+    plain = params.Params(values).plain()
+    file = tmp_path / "params.yaml"
+    with file.open("w") as out:
+        YAML().dump(plain, out)
+    assert params.validated(params.read(file)) == values
+    assert plain["methods"]["kd"]["is"] == "kd" and plain["data"]["limit"] == "auto"
+
+
+def test_control_is_an_optional_boolean_of_an_entry():
+    whole = document()
+    assert params.validated(whole)["methods"]["kd"].control is False
+    assert params.validated(whole)["methods"]["kd_scaled"].control is True
+    whole["methods"]["kd"]["control"] = "yes"
+    with pytest.raises(ParamsError, match=r"methods\.kd\.control: must be a valid boolean, got 'yes'"):
+        params.validated(whole)
+
+
+def test_several_mistakes_are_reported_together():
     whole = changed("train.lr", -1.0)
     whole["orc"]["beta"] = 2.0
     with pytest.raises(ParamsError) as caught:
@@ -139,21 +203,24 @@ def test_several_mistakes_are_said_together():
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_a_streamed_set_has_no_padding_and_a_streamed_folder_a_size():
+def test_streaming_requires_an_image_size_and_excludes_padding():
     whole = document()
     whole["data"].update(source="folder", storage="stream")
     whole["train"]["pad"] = 4
     with pytest.raises(ParamsError) as caught:
         params.validated(whole)
-    said = str(caught.value)
-    assert "data.image_size: a streamed folder needs it" in said and "train.pad: streamed images are not padded" in said
+    message = str(caught.value)
+    assert (
+        "data.image_size: required for a streamed folder" in message
+        and "train.pad: must be auto for streamed images" in message
+    )
 
 
-def test_the_shipped_parameters_are_valid():
+def test_default_params_yaml_is_valid():
     params.validated(document())
 
 
-def test_a_method_taken_out_may_leave_its_section():
+def test_section_of_a_removed_method_may_remain():
     whole = document()
     for name in ("dml", "kd_scaled", "cooperative_raw"):
         del whole["methods"][name]
@@ -161,42 +228,43 @@ def test_a_method_taken_out_may_leave_its_section():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("train: [", "line 1"),
         ("a: 1\na: 2\n", "line 2: found duplicate key"),
-        ("train:\n  lr: ${x}\n", "line 2: ${} is not resolved here"),
-        ("- 1\n", "must be a mapping of sections"),
+        ("train:\n  lr: ${x}\n", "line 2: ${} is not supported"),
+        ("- 1\n", "must be a mapping of section names to sections"),
     ],
 )
-def test_what_is_not_a_document_is_said_with_its_line(tmp_path, text, said):
+def test_malformed_yaml_is_a_one_line_error_with_its_line_number(tmp_path, text, message):
     file = tmp_path / "params.yaml"
     file.write_text(text)
     with pytest.raises(ParamsError) as caught:
         params.read(file)
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert message in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-def test_numbers_are_read_as_dvc_writes_them(tmp_path):
+def test_numbers_are_parsed_as_dvc_writes_them(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("a: 1e-3\nb: no\nc: 0o17\n")
     assert params.read(file) == {"a": 0.001, "b": "no", "c": 15}
 
 
-def test_only_what_was_asked_for_can_be_read():
+def test_only_loaded_keys_can_be_read():
     loaded = params.load("student.arch", "methods.orc")
     assert loaded["student.arch"] == "tiny_plain2_12" and loaded["methods.orc"].is_ == "orc"
     with pytest.raises(KeyError):
         loaded["student"]
+    assert params.load("methods.orc.is")["methods.orc.is"] == "orc"
 
 
-def test_an_unknown_method_is_one_line():
-    with pytest.raises(ParamsError, match=r"methods\.ork: there is none; nearest: orc"):
+def test_loading_an_unknown_method_is_a_one_line_error():
+    with pytest.raises(ParamsError, match=r"methods\.ork: there is no such key; nearest: orc"):
         params.load("methods.ork")
 
 
 @pytest.mark.parametrize("key", ["train.lr", "orc.beta"])
-def test_check_exits_with_2_writes_nothing_and_shows_no_traceback(tmp_path, key):
+def test_check_exits_with_2_without_traceback_or_output_file(tmp_path, key):
     for name in ("pipeline", "stages", "data"):
         os.symlink(ROOT / name, tmp_path / name)
     with (tmp_path / "params.yaml").open("w") as file:

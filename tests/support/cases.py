@@ -1,8 +1,8 @@
-"""Every method with settings that use all of it, for laws that hold for each."""
+"""One instance of every method, with settings that exercise all of it, for properties that hold for each method."""
 
 from dataclasses import replace
 
-from pipeline.core.vocabulary import Network
+from pipeline.core.interface import Network
 from pipeline.methods.average import Average
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
@@ -43,13 +43,13 @@ COOPERATIVE = Cooperative(
 )
 
 
-def members(workshop):
-    """A group of three members that each lack a class, as a bundle would give them."""
-    labels = workshop.train.labels.cpu().numpy()
+def members(toy):
+    """Three trained members, each trained without one of the classes."""
+    labels = toy.train.labels.cpu().numpy()
     return {
         name: Network(
-            workshop.start[base].arch,
-            weights=workshop.start[base].weights,
+            toy.start[base].arch,
+            weights=toy.start[base].weights,
             learns=False,
             sees=(labels != k).nonzero()[0],
         )
@@ -57,15 +57,15 @@ def members(workshop):
     }
 
 
-def start_of(name, workshop):
-    """What the method of that name starts from."""
+def start_of(name, toy):
+    """The networks that the method of that name starts from."""
     if name in ("dml", "orc"):
-        return workshop.group
+        return toy.group
     if name == "cooperative":
-        return members(workshop)
+        return members(toy)
     if name in ("scratch",):
         return {}
-    return workshop.start
+    return toy.start
 
 
 METHODS = {

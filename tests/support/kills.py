@@ -1,9 +1,10 @@
 """Kill a method's run at random moments, over and over: `python kills.py FOLDER METHOD KILLS SEED`.
 
-Each life of the run is a process of its own, forked from this one, which has imported everything and computed nothing.
-It dies by SIGKILL after a random time, the next life goes on, until one life ends; then another run begins, until
-there were so many kills. Prints {"kills": ..., "runs": ..., "writing": ..., "different": ...}; writing counts deaths
-that left a half-written checkpoint.
+Every attempt is a process of its own, forked from this one, which has imported everything and computed nothing. It is
+killed by SIGKILL after a random time, and the next attempt resumes from the checkpoint until one attempt completes.
+Then another run begins, until KILLS attempts were killed. Prints {"kills": ..., "runs": ..., "writing": ...,
+"different": ...}: writing counts the kills that left a partially written checkpoint, different the runs whose result
+differs from the uninterrupted run.
 """
 
 import json
@@ -16,41 +17,42 @@ import time
 from pathlib import Path
 
 import torch
-import torch._dynamo  # what an optimizer and DDP would import in every life
+import torch._dynamo  # an optimizer and DDP would import these in every attempt
 import torch.distributed.tensor
 from cases import METHODS, start_of
-from workshop import Workshop
+from toy_run import ToyRuns
 
-from pipeline.core.checkpoint import Checkpoint
+from pipeline.storage.checkpoints import Checkpoint
 
 EPOCHS = 6
 
 
-def life(shop: Workshop, name: str, store: Path, out: Path, minutes: float) -> None:
-    """Train to the end, in a process of its own."""
-    checkpoint = Checkpoint(store, say=lambda line: None)
+def attempt(toy: ToyRuns, name: str, store: Path, out: Path, minutes: float) -> None:
+    """Train to the end, resuming from a checkpoint if there is one, and save the result to out."""
+    checkpoint = Checkpoint(store, log=lambda line: None)
     store.mkdir(parents=True, exist_ok=True)
-    run = shop.run(METHODS[name], start_of(name, shop), checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS)
+    run = toy.run(METHODS[name], start_of(name, toy), checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS)
     result = run.train()
     networks = {n: {"last": t.last, "best": t.best, **t.validation} for n, t in result.networks.items()}
-    torch.save({"networks": networks, "rows": result.rows, "passes": result.passes}, out.with_suffix(".tmp"))
+    torch.save({"networks": networks, "rows": result.history, "passes": result.passes}, out.with_suffix(".tmp"))
     out.with_suffix(".tmp").rename(out)
 
 
 def fork(*arguments) -> int:
+    """Start an attempt in a child process. Returns its process id."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            life(*arguments)
+            attempt(*arguments)
             code = 0
         finally:
             os._exit(code)
     return pid
 
 
-def ended(pid: int) -> bool:
-    """Whether a life came to its end; raises if it died of itself."""
+def completed(pid: int) -> bool:
+    """Wait for an attempt. Returns False if it was killed by SIGKILL, and raises if it failed by itself."""
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return False
@@ -68,23 +70,23 @@ def same(a, b) -> bool:
 
 def main(folder: str, name: str, wanted: str, seed: str) -> None:
     torch.set_num_threads(1)
-    draw = random.Random(f"{name} {seed}")
-    place = Path(folder)
-    shop = Workshop(place)
-    begun = time.perf_counter()
-    assert ended(fork(shop, name, place / "whole-store", place / "whole.pt", 10.0))
-    seconds = time.perf_counter() - begun
-    whole = torch.load(place / "whole.pt", weights_only=True)
+    rng = random.Random(f"{name} {seed}")
+    root = Path(folder)
+    toy = ToyRuns(root)
+    started = time.perf_counter()
+    assert completed(fork(toy, name, root / "whole-store", root / "whole.pt", 10.0))
+    seconds = time.perf_counter() - started
+    whole = torch.load(root / "whole.pt", weights_only=True)
     kills = runs = writing = different = 0
     while kills < int(wanted):
-        out, store = place / f"run-{runs}.pt", place / f"store-{runs}"
+        out, store = root / f"run-{runs}.pt", root / f"store-{runs}"
         runs += 1
         while True:
-            # A checkpoint after every batch, or after every epoch: the first dies mostly while writing.
-            pid = fork(shop, name, store, out, draw.choice((0.0, 10.0)))
-            time.sleep(seconds * draw.uniform(0.05, 0.8))
+            # A checkpoint after every batch or after every epoch: with the former most kills interrupt a write.
+            pid = fork(toy, name, store, out, rng.choice((0.0, 10.0)))
+            time.sleep(seconds * rng.uniform(0.05, 0.8))
             os.kill(pid, signal.SIGKILL)
-            if ended(pid):
+            if completed(pid):
                 break
             kills += 1
             writing += bool(list(store.glob("*.tmp")))

@@ -1,4 +1,4 @@
-"""Made-up images in folders, and section `data` of params.yaml that names them."""
+"""Synthetic images in folders, and the `data` section of params.yaml that reads them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +26,7 @@ def make_folder(root: Path, *, splits=("train", "val", "test"), n=12, sizes=((12
             (root / split / name).mkdir(parents=True)
             for k in range(n):
                 image = picture(1000 * s + 100 * c + k, sizes[k % len(sizes)], mode)
-                suffix = FORMATS[k % len(FORMATS)] if mode == "RGB" else "png"  # WebP knows no grey
+                suffix = FORMATS[k % len(FORMATS)] if mode == "RGB" else "png"  # WebP has no greyscale mode
                 image.save(root / split / name / f"{k:02d}.{suffix}")
     return root
 

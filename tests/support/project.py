@@ -1,4 +1,4 @@
-"""A copy of this project as a Git and DVC repository of its own, to run the real thing in."""
+"""A copy of this project as a separate Git and DVC repository, in which tests run real stages."""
 
 import os
 import re
@@ -15,7 +15,7 @@ ENVIRONMENT = {
     **os.environ,
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",  # the same on every machine; tests/core/test_gpu.py is a GPU's
+    "CUDA_VISIBLE_DEVICES": "",  # same results on every machine; tests/training/test_gpu.py tests GPUs
     "GIT_AUTHOR_NAME": "a",
     "GIT_AUTHOR_EMAIL": "a@example.com",
     "GIT_COMMITTER_NAME": "a",
@@ -24,7 +24,7 @@ ENVIRONMENT = {
 
 
 class Project:
-    """The project's files in a folder."""
+    """The files of this project, copied into a folder and committed."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -48,13 +48,13 @@ class Project:
 
     @classmethod
     def at(cls, folder: Path) -> "Project":
-        """One that is there, or will be."""
+        """A project whose files are already in the folder, or will be copied there."""
         project = cls.__new__(cls)
         project.folder = folder
         return project
 
     def run(self, *command: str, ok: bool = True, **options) -> subprocess.CompletedProcess:
-        """Run a command in the project; its output as text."""
+        """Run a command in the project and return its output as text. Asserts that it succeeds, unless ok is False."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -76,15 +76,15 @@ class Project:
 
     def commit(self) -> None:
         self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", "as it is")
+        self.run("git", "commit", "-qm", "snapshot")
 
     def reset(self) -> None:
-        """Back to the last commit, and its outs."""
+        """Restore the last commit and its outputs."""
         self.run("git", "reset", "-q", "--hard")
         self.dvc("checkout", "-q", "--force")
 
     def edit(self, change) -> None:
-        """Change params.yaml: `change` gets the document."""
+        """Edit params.yaml: `change` is called with the document."""
         yaml = YAML()
         file = self.folder / "params.yaml"
         document = yaml.load(file)
@@ -104,5 +104,5 @@ class Project:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that DVC says it runs."""
+    """The stages that DVC ran, or would run, according to its output."""
     return re.findall(r"Running stage '([^']+)'", output)

@@ -1,4 +1,4 @@
-"""Made-up results of five methods in a folder, as the stages before `report` would leave them."""
+"""Synthetic results of five methods in a folder, as the stages before `report` write them."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,14 @@ def logits(seed: int, good: float) -> np.ndarray:
 
 
 def network(z: np.ndarray) -> dict:
-    said = metrics.summary(z, LABELS)
-    return {"arch": "a", "parameters": 868, "last": said, "best": said, "validation": {"last": 90.0, "best": 91.0}}
+    summary = metrics.summary(z, LABELS)
+    return {
+        "arch": "a",
+        "parameters": 868,
+        "last": summary,
+        "best": summary,
+        "validation": {"last": 90.0, "best": 91.0},
+    }
 
 
 def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
@@ -81,7 +87,7 @@ def terms(kind: str, student: str | None, epoch: int) -> list[tuple[str, str, fl
 
 
 def write_results(results: Path, seeds: list[int]) -> list[str]:
-    """The methods' names."""
+    """Write the results of five methods. Returns the names of the methods."""
     kinds = {**STUDENTS, "cooperative": "cooperative"}
     for name, kind in kinds.items():
         write_method(results, name, kind, seeds)

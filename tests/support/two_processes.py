@@ -1,10 +1,10 @@
-"""Run every method on made-up data and save what the students become: `python two_processes.py OUT DTYPE [METHOD...]`.
+"""Train every method on synthetic data and save the networks: `python two_processes.py OUT DTYPE [METHOD...]`.
 
-Started by torchrun it is one rank of several; the global batch is the same either way. The networks normalise by
-groups, not by batches: BatchNorm's statistics are a shard's own by construction. In the environment:
-DIE=RANK:BATCHES: that rank kills itself when it has seen so many batches.
-LATE=RANK:BATCHES: that rank then sleeps for longer than ranks that learn together would wait for it.
-BATCHNORM=1: the networks normalise by batches all the same.
+Under torchrun it is one of several ranks; the global batch is the same either way. The networks use GroupNorm, because
+BatchNorm computes its statistics on each rank's shard. Environment variables:
+DIE=RANK:BATCHES: the rank kills itself at the given batch.
+LATE=RANK:BATCHES: the rank sleeps at the given batch, for longer than the timeout of a collective.
+BATCHNORM=1: the networks use BatchNorm.
 """
 
 import os
@@ -39,37 +39,37 @@ def main(out: str, dtype: str, *wanted: str) -> None:
         if "BATCHNORM" not in os.environ:
             names.ZOO[arch] = ("grouped", (width,))
     from cases import METHODS, start_of
-    from workshop import Workshop
+    from toy_run import ToyRuns
 
-    from pipeline.core.checkpoint import Checkpoint
-    from pipeline.core.run import Run
-    from pipeline.core.world import Processes
+    from pipeline.runtime.processes import Processes
+    from pipeline.storage.checkpoints import Checkpoint
+    from pipeline.training.batches import Batches
 
     die_at, late_at = (os.environ.get(name, "-1:0").split(":") for name in ("DIE", "LATE"))
     seen = 0
-    patience = timedelta(seconds=4 if "LATE" in os.environ else 60)
-    accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)])
+    collective_timeout = timedelta(seconds=4 if "LATE" in os.environ else 60)
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=collective_timeout)])
 
-    def advance(run, *arguments):
+    def next_batch(batches, *arguments, **named):
         nonlocal seen
         seen += 1
         here = [os.environ.get("RANK", "0"), str(seen)]
         if here == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if here == late_at:
-            time.sleep(3 * patience.total_seconds())
-        return plain(run, *arguments)
+            time.sleep(3 * collective_timeout.total_seconds())
+        return plain(batches, *arguments, **named)
 
-    plain, Run.advance = Run.advance, advance
+    plain, Batches.__call__ = Batches.__call__, next_batch
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        workshop = Workshop(Path(folder))
+        toy = ToyRuns(Path(folder))
         for name in wanted or METHODS:
             checkpoint = Checkpoint(Path(out) / "store" / name)
             checkpoint.folder.mkdir(parents=True, exist_ok=True)
-            run = workshop.run(
+            run = toy.run(
                 METHODS[name],
-                start_of(name, workshop),
+                start_of(name, toy),
                 dtype=getattr(torch, dtype),
                 checkpoint=checkpoint,
                 minutes=0.0,
@@ -78,7 +78,7 @@ def main(out: str, dtype: str, *wanted: str) -> None:
             result = run.train()
             if Processes(run.accelerator).rank == 0:
                 states = {n: {"last": t.last, "best": t.best} for n, t in result.networks.items()}
-                torch.save({"networks": states, "rows": result.rows}, Path(out) / f"{name}.pt")
+                torch.save({"networks": states, "rows": result.history}, Path(out) / f"{name}.pt")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8x8 that need no network. The default."""
+"""scikit-learn's handwritten digits, the default: 1,797 images of 8x8 pixels that need no download."""
 
 import gzip
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ N_TEST = 997
 
 
 class Digits:
-    """Ten classes, grey. The test images are the same whatever data.seed is."""
+    """Grey images of ten classes. The test split does not depend on `data.seed`."""
 
     manifest: Manifest | None = None
     defaults = Defaults(limit=400, validation=400, pad=1, flip=False)
@@ -34,12 +34,16 @@ class Digits:
         }
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the images at `rows` of a split: [8, 8, 1] uint8."""
         yield from self.pixels[self.rows[split][rows]]
 
 
 def archive() -> gzip.GzipFile:
-    """The file inside the installed package, opened without importing it: that takes a second."""
+    """Open the data file inside the scikit-learn package without importing it, which takes a second.
+
+    Raises DataError if scikit-learn is not installed.
+    """
     spec = find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise DataError("data.source digits needs scikit-learn, which is not installed")
+        raise DataError("data.source: digits needs scikit-learn, which is not installed: run `uv sync`")
     return gzip.open(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz")  # type: ignore[return-value]

@@ -1,11 +1,11 @@
-"""A folder of images: ROOT/train/CLASS/*, with val/ (or validation/) and test/ beside train/ where there are any."""
+"""A folder of images: ROOT/train/CLASS/*, with optional splits val/ (or validation/) and test/ beside train/."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.decode import decode, in_order, is_grey
+from pipeline.data.decode import decode, is_grey, map_in_order
 from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.errors import DataError
 
@@ -13,11 +13,14 @@ FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("t
 
 
 class Folder:
-    """JPEG, PNG, WebP, BMP and whatever else Pillow reads. Classes are the names of train's folders, sorted.
+    """A folder of images in any format that Pillow reads. The classes are the sorted names of the folders in train/.
 
-    A set without any colour image has one channel, any other three.  Hidden files are passed over.
-    on_error "skip": every image is decoded once beforehand, and one that cannot be is left out.
-    look False: the images' headers are not read, and they are taken to have colour.
+    The images have one channel if all of them are grey, else three. Hidden files are ignored.
+
+    on_error: "skip" decodes every image once beforehand and leaves out those that fail; "fail" does not.
+    workers: decoding threads; 0: none.  look: whether to read the images' headers; else, they are taken to be colour
+    images.
+    Raises DataError if the folder does not have the layout above, or if a header cannot be read.
     """
 
     manifest: Manifest | None = None
@@ -29,10 +32,10 @@ class Folder:
             raise DataError(f"data.root: there is no folder {root}")
         found = {split: folder for split, names in FOLDERS.items() for n in names if (folder := root / n).is_dir()}
         if "train" not in found:
-            raise DataError(f"{root} has no folder train with a folder for each class in it")
+            raise DataError(f"{root} has no folder train: expected train/CLASS/*, with one folder per class")
         self.classes = [folder.name for folder in class_folders(found["train"])]
         if not self.classes:
-            raise DataError(f"{found['train']} has no folder of a class")
+            raise DataError(f"{found['train']} has no class folders: expected train/CLASS/*, with one folder per class")
         self.files = {split: self.list_files(split, folder) for split, folder in found.items()}
         self.skipped: list[tuple[str, str]] = []
         if on_error == "skip":
@@ -40,27 +43,30 @@ class Folder:
         self.splits = {}
         for split, files in self.files.items():
             if not files:
-                raise DataError(f"{found[split]} has no image")
+                raise DataError(f"{found[split]} has no images")
             names = [file.relative_to(root).as_posix() for file, _ in files]
             self.splits[split] = Split(names, np.array([label for _, label in files], dtype=np.int64))
-        everything = [file for files in self.files.values() for file, _ in files]
-        self.channels = 1 if look and all(is_grey(file, str(file)) for file in everything) else 3
+        all_files = [file for files in self.files.values() for file, _ in files]
+        self.channels = 1 if look and all(is_grey(file, str(file)) for file in all_files) else 3
 
     def list_files(self, split: str, folder: Path) -> list[tuple[Path, int]]:
-        """The images of a split and their labels, in the order of their paths."""
+        """The files of a split and their labels, sorted by path.
+
+        Raises DataError for a class that is empty or that train/ does not have.
+        """
         files = []
-        for place in class_folders(folder):
-            if place.name not in self.classes:
-                raise DataError(f"{place}: train has no class {place.name!r}")
-            label = self.classes.index(place.name)
-            own = sorted(f for f in place.rglob("*") if f.is_file() and not f.name.startswith("."))
-            if not own:
-                raise DataError(f"{place}: the class has no image")
-            files += [(file, label) for file in own]
+        for class_folder in class_folders(folder):
+            if class_folder.name not in self.classes:
+                raise DataError(f"{class_folder}: train has no class {class_folder.name!r}")
+            label = self.classes.index(class_folder.name)
+            images = sorted(f for f in class_folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+            if not images:
+                raise DataError(f"{class_folder}: the class has no images")
+            files += [(file, label) for file in images]
         return files
 
     def readable(self, files: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
-        """Those that can be decoded; the others are remembered with the reason."""
+        """The files that can be decoded. The others are added to `skipped` with the reason."""
         kept = []
         for file, label in files:
             try:
@@ -71,12 +77,15 @@ class Folder:
         return kept
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the images at `rows` of a split: [H, W, C_in] uint8. Raises DataError if one cannot be decoded."""
+
         def read(row: int) -> np.ndarray:
             file = self.files[split][row][0]
             return decode(file, str(file), channels=self.channels)
 
-        yield from in_order(read, rows.tolist(), self.workers)
+        yield from map_in_order(read, rows.tolist(), self.workers)
 
 
 def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted by path, without hidden ones."""
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))

@@ -1,4 +1,4 @@
-"""Which source is meant."""
+"""Open the source of images that params.yaml selects."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,11 @@ from pipeline.data.source import Defaults, Source
 
 
 def open_source(data: Any, workers: int = 0) -> Source:
-    """The source that section `data` of params.yaml names. workers: threads that decode images."""
+    """Open the source that `data.source` names.
+
+    data: section `data` of params.yaml.  workers: decoding threads; 0: none.
+    Raises DataError if the data are missing or malformed.
+    """
     root = Path(data.root)
     if data.source == "digits":
         from pipeline.data.sources.digits import Digits

@@ -1,7 +1,7 @@
-"""A folder of images too large to copy or to read whole, known by its manifest: names, sizes and times of its files.
+"""A folder of images that is too large to copy, described by a manifest of the names, sizes and times of its files.
 
-The manifest is a folder of three files that `python -m stages.manifest ROOT FOLDER` writes and data.root names:
-root.txt (where the images are), classes.txt, and files.parquet (split, label, path, size in bytes, mtime in ns).
+The manifest is a folder that `python -m stages.manifest ROOT FOLDER` writes and `data.root` names. It contains root.txt
+(the folder of the images), classes.txt, and files.parquet (split, label, path, size in bytes, mtime in ns).
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.data.decode import decode, in_order
+from pipeline.data.decode import decode, map_in_order
 from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.data.sources.folder import Folder
 from pipeline.errors import DataError
@@ -19,8 +19,9 @@ SCHEMA = {"split": pl.String, "label": pl.Int64, "path": pl.String, "size": pl.I
 
 
 def write_manifest(root: Path, folder: Path, *, on_error: str) -> Folder:
-    """List ROOT/train/CLASS/* (and val, test) in a folder. No image is read, unless on_error is "skip".
+    """Write the manifest of ROOT/train/CLASS/* (and val/, test/) to a folder, and return what was listed.
 
+    on_error: "skip" decodes every image and leaves out those that fail; with "fail", no image is read.
     Raises DataError as `Folder` does.
     """
     found = Folder(root, on_error=on_error, workers=0, look=False)
@@ -37,9 +38,12 @@ def write_manifest(root: Path, folder: Path, *, on_error: str) -> Folder:
 
 
 class Streamed:
-    """The images that a manifest lists. They have three channels.
+    """The images that a manifest lists, with three channels.
 
-    labelled_test: "test", or "validation" where the field tests on it (ImageNet's test labels are not public).
+    folder: the manifest.  defaults: what `auto` means.  workers: decoding threads; 0: none.
+    labelled_test: the split to test on if the manifest has no test split: "validation" for ImageNet, whose test labels
+    are not public.
+    Raises DataError if there is no manifest, or no folder of images.
     """
 
     channels = 3
@@ -52,26 +56,27 @@ class Streamed:
             files = pl.read_parquet(folder / "files.parquet")
         except OSError:
             raise DataError(
-                f"data.root {folder} holds no manifest: `python -m stages.manifest IMAGES {folder}` writes it"
+                f"data.root: {folder} holds no manifest: run `python -m stages.manifest IMAGES {folder}` to write it"
             ) from None
         if not self.root.is_dir():
             raise DataError(f"{folder / 'root.txt'}: there is no folder {self.root}")
-        named = {split: frame for (split,), frame in files.partition_by("split", as_dict=True).items()}
-        if "test" not in named and labelled_test in named:
-            named["test"] = named.pop(labelled_test)
+        tables = {split: table for (split,), table in files.partition_by("split", as_dict=True).items()}
+        if "test" not in tables and labelled_test in tables:
+            tables["test"] = tables.pop(labelled_test)
         self.splits = {
-            str(split): Split(frame["path"].to_list(), frame["label"].to_numpy()) for split, frame in named.items()
+            str(split): Split(table["path"].to_list(), table["label"].to_numpy()) for split, table in tables.items()
         }
         self.manifest: Manifest | None = Manifest(
-            self.root, {str(split): frame.select("size", "mtime") for split, frame in named.items()}
+            self.root, {str(split): table.select("size", "mtime") for split, table in tables.items()}
         )
         self.skipped: list[tuple[str, str]] = []
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the images at `rows` of a split: [H, W, 3] uint8. Raises DataError if one cannot be decoded."""
         names = self.splits[split].names
 
         def read(row: int) -> np.ndarray:
             file = self.root / names[row]
             return decode(file, str(file), channels=3)
 
-        yield from in_order(read, rows.tolist(), self.workers)
+        yield from map_in_order(read, rows.tolist(), self.workers)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST, CIFAR-10 and CIFAR-100 through torchvision, downloaded once and checked by md5."""
+"""Fashion-MNIST, CIFAR-10 and CIFAR-100 from torchvision, downloaded once and verified by their MD5 checksums."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,11 @@ from pipeline.errors import DataError
 
 
 class Vision:
-    """One of torchvision's sets, in its own layout below data.root; files that are there are not fetched again.
+    """A torchvision data set with its training and test images. The validation split is split off the former.
 
-    Its training and test images; validation is split off the training images.
+    name: "fashion_mnist", "cifar10" or "cifar100".  root: folder that holds the files in torchvision's layout; missing
+    files are downloaded.
+    Raises DataError if a file has another checksum, or if the data are incomplete and cannot be downloaded.
     """
 
     manifest: Manifest | None = None
@@ -33,7 +35,7 @@ class Vision:
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"data.root {root} holds no whole copy of {name}, and it cannot be downloaded: {reason}"
+                f"data.root: {root} has no complete copy of {name}, and the download failed: {reason}"
             ) from None
         self.skipped: list[tuple[str, str]] = []
         self.classes = list(parts["train"].classes)
@@ -44,13 +46,14 @@ class Vision:
             self.splits[split] = Split([f"{name}/{split}:{row}" for row in range(len(labels))], labels)
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the images at `rows` of a split: [H, W, C_in] uint8."""
         for row in rows:
             image = self.pixels[split][row]
             yield image if image.ndim == 3 else image[:, :, None]
 
 
 def check_files(kind: Any, root: Path) -> None:
-    """Refuse a file that is there with another md5: torchvision would use or replace it without a word."""
+    """Raise DataError for a file with another MD5 checksum, which torchvision would silently use or replace."""
     from torchvision.datasets.utils import calculate_md5
 
     if hasattr(kind, "resources"):  # archives below raw/
@@ -60,4 +63,4 @@ def check_files(kind: Any, root: Path) -> None:
         expected = [(root / kind.base_folder / name, md5) for name, md5 in files]
     for file, md5 in expected:
         if file.is_file() and (found := calculate_md5(file)) != md5:
-            raise DataError(f"{file} has md5 {found}, not {md5}: remove it to have it downloaded again")
+            raise DataError(f"{file} has MD5 {found}, expected {md5}: remove the file to download it again")

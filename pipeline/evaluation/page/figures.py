@@ -1,8 +1,13 @@
-"""Figures as SVG, drawn by matplotlib: colours that are read on white and on black, text that stays text."""
+"""Plots as inline SVG, drawn by Matplotlib.
 
+The module knows how to draw, but neither methods nor files. Gray ink and transparent backgrounds stay legible in
+light and dark mode. Text stays text, and the same data gives the same bytes.
+"""
+
+import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -32,68 +37,72 @@ STYLE: Any = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
-SIZE = (4.4, 3.1)
-MARKS = "osD^vP*Xhd<>"
+SIZE = (4.4, 3.1)  # inches
+MARKERS = "osD^vP*Xhd<>"
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+"""Maps a name to the x and the y values of its line or points."""
 
 
-def svg(figure: Figure, label: str) -> str:
-    """The figure's markup, to be put into a page. label: what a screen reader says."""
+def to_svg(figure: Figure, label: str) -> str:
+    """Return a figure as SVG markup for inlining in HTML.
+
+    Identifiers are prefixed with the label, so that figures with different labels do not share any on one page.
+
+    Args:
+        figure: The figure to convert.
+        label: The text alternative for screen readers. It must be unique on the page.
+    """
     out = io.StringIO()
     figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     markup = out.getvalue()
     markup = markup[markup.index("<svg") :]
     opening, rest = markup.split(">", 1)
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
-    ids = re.sub(r"\W+", "-", label)
-    rest = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{ids}-", rest)
-    return f'{opening} role="img" aria-label="{escaped(label)}">{rest}'
+    prefix = re.sub(r"\W+", "-", label)
+    rest = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{prefix}-", rest)
+    return f'{opening} role="img" aria-label="{html.escape(label)}">{rest}'
 
 
-def escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-
-
-def drawn(draw, label: str, size: tuple[float, float] = SIZE) -> str:
-    """A figure with one pair of axes that `draw` fills."""
+def plot(draw: Callable[[Any], None], label: str, size: tuple[float, float] = SIZE) -> str:
+    """Return the SVG of a figure with a single pair of axes, which ``draw`` fills."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size)
         draw(figure.add_subplot())
-        return svg(figure, label)
+        return to_svg(figure, label)
 
 
-def curves(series: Series, label: str, x: str, y: str) -> str:
-    """Lines, each with its name."""
+def lines(series: Series, label: str, x: str, y: str) -> str:
+    """Draw one line per name."""
 
     def draw(axes: Any) -> None:
         for k, (name, (at, values)) in enumerate(series.items()):
-            axes.plot(at, values, label=name, color=colour(k), linewidth=1.3, linestyle="-" if k < 10 else "--")
+            axes.plot(at, values, label=name, color=color(k), linewidth=1.3, linestyle="-" if k < 10 else "--")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.legend(ncols=2 if len(series) > 5 else 1)
 
-    return drawn(draw, label)
+    return plot(draw, label)
 
 
-def shares(series: Series, label: str, x: str, y: str) -> str:
-    """Parts of a whole over time."""
+def stacked_areas(series: Series, label: str, x: str, y: str) -> str:
+    """Draw shares of a whole over x, stacked on each other. All series have the x values of the first."""
 
     def draw(axes: Any) -> None:
         at = next(iter(series.values()))[0]
-        axes.stackplot(at, [v for _, v in series.values()], labels=list(series), colors=[colour(k) for k in range(20)])
+        axes.stackplot(at, [v for _, v in series.values()], labels=list(series), colors=[color(k) for k in range(20)])
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.legend(loc="lower left")
 
-    return drawn(draw, label)
+    return plot(draw, label)
 
 
-def points(series: Series, label: str, x: str, y: str, unit: str = "") -> str:
-    """A scatter on a logarithmic cost, each group of points with its name; `unit` gets a prefix (k, m, µ)."""
+def scatter(series: Series, label: str, x: str, y: str, unit: str = "") -> str:
+    """Draw one group of points per name over a logarithmic x axis, whose ticks have SI prefixes before ``unit``."""
 
     def draw(axes: Any) -> None:
         for k, (name, (at, values)) in enumerate(series.items()):
-            axes.scatter(at, values, label=name, color=colour(k), marker=MARKS[k % len(MARKS)], s=26)
+            axes.scatter(at, values, label=name, color=color(k), marker=MARKERS[k % len(MARKERS)], s=26)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         axes.xaxis.set_major_formatter(EngFormatter(unit))
@@ -102,28 +111,28 @@ def points(series: Series, label: str, x: str, y: str, unit: str = "") -> str:
         axes.set_ylabel(y)
         axes.legend(ncols=2 if len(series) > 5 else 1)
 
-    return drawn(draw, label)
+    return plot(draw, label)
 
 
 def bars(values: Mapping[str, float], label: str, y: str, expected: float | None = None) -> str:
-    """A bar for each name; a line at what is expected."""
+    """Draw one bar per name, and a dashed line at the expected value."""
 
     def draw(axes: Any) -> None:
-        axes.bar(list(values), list(values.values()), color=[colour(k) for k in range(len(values))])
+        axes.bar(list(values), list(values.values()), color=[color(k) for k in range(len(values))])
         if expected is not None:
             axes.axhline(expected, color=INK, linestyle="--", linewidth=1)
         axes.set_ylabel(y)
         axes.tick_params(axis="x", rotation=30 if len(values) > 4 else 0)
 
-    return drawn(draw, label)
+    return plot(draw, label)
 
 
-def matrix(values: np.ndarray, names: Sequence[str], label: str, x: str, y: str) -> str:
-    """A square of counts, written where there is room for them."""
+def heatmap(values: np.ndarray, names: Sequence[str], label: str, x: str, y: str) -> str:
+    """Draw a matrix of counts [K, K], with tick labels up to K = 20 and numbers in the cells up to K = 12."""
 
     def draw(axes: Any) -> None:
-        shown = axes.imshow(values, cmap="viridis")
-        axes.figure.colorbar(shown, ax=axes, fraction=0.046).outline.set_visible(False)
+        image = axes.imshow(values, cmap="viridis")
+        axes.figure.colorbar(image, ax=axes, fraction=0.046).outline.set_visible(False)
         axes.grid(visible=False)
         if len(names) <= 20:
             axes.set_xticks(range(len(names)), names, rotation=90)
@@ -138,28 +147,34 @@ def matrix(values: np.ndarray, names: Sequence[str], label: str, x: str, y: str)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
 
-    return drawn(draw, label, (4.4, 4.0))
+    return plot(draw, label, (4.4, 4.0))
 
 
-def reliability(bins: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str) -> str:
-    """Accuracy by confidence, beside the diagonal of a calibrated network."""
+def reliability_diagram(bins: Series, label: str) -> str:
+    """Draw accuracy over confidence for each name, with the diagonal of perfect calibration."""
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
         for k, (name, (confidence, accuracy)) in enumerate(bins.items()):
-            axes.plot(confidence, accuracy, label=name, color=colour(k), marker=".", linewidth=1)
+            axes.plot(confidence, accuracy, label=name, color=color(k), marker=".", linewidth=1)
         axes.set_xlabel("confidence")
         axes.set_ylabel("accuracy")
         axes.legend(ncols=2 if len(bins) > 5 else 1)
 
-    return drawn(draw, label)
+    return plot(draw, label)
 
 
-def pictures(before: np.ndarray, after: np.ndarray, label: str) -> str:
-    """Rows of images: before, after, and their difference about grey.  [n, H, W, D] uint8 each."""
-    gap = after.astype(int) - before.astype(int)
-    reach = max(1, int(np.abs(gap).max()))
-    rows = (before, after, (128 + 127 * gap / reach).astype(np.uint8))
+def image_pairs(before: np.ndarray, after: np.ndarray, label: str) -> str:
+    """Draw three rows of images: x, x', and x' - x scaled to the largest absolute difference around mid-gray.
+
+    Args:
+        before: The images x, [N, H, W, C_in] uint8, C_in = 1 or 3.
+        after: The images x', of the same shape and type.
+        label: The text alternative.
+    """
+    difference = after.astype(int) - before.astype(int)
+    largest = max(1, int(np.abs(difference).max()))
+    rows = (before, after, (128 + 127 * difference / largest).astype(np.uint8))
     with mpl.rc_context(STYLE):
         n = len(before)
         figure = Figure(figsize=(0.6 * n + 0.7, 2.0))
@@ -167,15 +182,16 @@ def pictures(before: np.ndarray, after: np.ndarray, label: str) -> str:
         for row, (images, name) in enumerate(zip(rows, ("x", "x'", "x' - x"))):
             for k in range(n):
                 axes = grid[row][k]
-                grey = images.shape[-1] == 1
-                axes.imshow(images[k][..., 0] if grey else images[k], cmap="gray" if grey else None, vmin=0, vmax=255)
+                gray = images.shape[-1] == 1
+                axes.imshow(images[k][..., 0] if gray else images[k], cmap="gray" if gray else None, vmin=0, vmax=255)
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.grid(visible=False)
                 if k == 0:
                     axes.set_ylabel(name, rotation=0, ha="right", va="center")
-        return svg(figure, label)
+        return to_svg(figure, label)
 
 
-def colour(k: int) -> Any:
+def color(k: int) -> Any:
+    """Return the k-th color of Matplotlib's tab10 palette, which repeats after ten."""
     return mpl.colormaps["tab10"](k % 10)

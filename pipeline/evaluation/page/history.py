@@ -1,4 +1,7 @@
-"""What happened while a method trained: results/train/METHOD/history.csv."""
+"""Reading the training history of a method: results/train/METHOD/history.csv.
+
+The module knows the columns of the file, but not what any term means.
+"""
 
 from pathlib import Path
 
@@ -8,28 +11,33 @@ SCHEMA = {"seed": pl.Int64, "leg": pl.Int64, "epoch": pl.Int64, "network": pl.St
 
 
 class History:
-    """The history of one seed of one method."""
+    """The training history of one seed of one method.
+
+    Args:
+        file: The method's history.csv.
+        seed: The seed to keep.
+    """
 
     def __init__(self, file: Path, seed: int):
         rows = pl.read_csv(file, schema_overrides=SCHEMA | {"value": pl.Float64})
         self.rows = rows.filter(pl.col("seed") == seed)
 
     def of(self, network: str, term: str) -> tuple[list[int], list[float]]:
-        """Epochs and values of one network's term."""
+        """Return the epochs and the values of one term of one network."""
         found = self.rows.filter((pl.col("network") == network) & (pl.col("term") == term)).sort("leg", "epoch")
         return found["epoch"].to_list(), found["value"].to_list()
 
     def networks(self, term: str) -> list[str]:
-        """Who has a term, in order of appearance."""
+        """Return the names of the networks that have a term, in order of appearance."""
         return self.rows.filter(pl.col("term") == term)["network"].unique(maintain_order=True).to_list()
 
-    def terms(self, prefix: str) -> dict[tuple[str, str], float]:
-        """(network, what follows the prefix) -> mean over epochs."""
+    def means(self, prefix: str) -> dict[tuple[str, str], float]:
+        """Return the mean over epochs of every term with a prefix, keyed by (network, term without the prefix)."""
         found = self.rows.filter(pl.col("term").str.starts_with(prefix))
         means = found.group_by("network", "term", maintain_order=True).agg(pl.col("value").mean())
         return {(n, t.removeprefix(prefix)): v for n, t, v in means.iter_rows()}
 
     def curve(self, network: str) -> pl.DataFrame:
-        """epoch and top1 on validation of one network."""
+        """Return the validation accuracy of one network, as columns epoch and top1 (percent)."""
         epochs, top1 = self.of(network, "validation/top1")
         return pl.DataFrame({"epoch": epochs, "top1": top1}, schema={"epoch": pl.Int64, "top1": pl.Float64})

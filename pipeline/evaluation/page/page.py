@@ -1,4 +1,8 @@
-"""The report as one self-contained page."""
+"""The report as one self-contained HTML page, and the data of DVC's plots.
+
+The module reads results/ and decides which figures appear. It does not compute metrics, and the page needs neither a
+script nor a network connection.
+"""
 
 import json
 import shutil
@@ -11,10 +15,10 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.comparison import Outcome
+from pipeline.evaluation.comparison import REFERENCE, Outcome
 from pipeline.evaluation.page import figures
 from pipeline.evaluation.page.history import History
-from pipeline.evaluation.page.stories import STORIES, Shown
+from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
 from pipeline.evaluation.table import tables
 
 TEMPLATES = Environment(
@@ -23,7 +27,13 @@ TEMPLATES = Environment(
 
 
 class Results:
-    """What the page reads besides the outcomes. seed: the first, which curves and matrices are of."""
+    """Everything that the page reads. Figures show the first seed only.
+
+    Args:
+        results: The folder results/.
+        outcomes: The outcomes of all methods, at least one.
+        classes: The class names, in the order of the labels.
+    """
 
     def __init__(self, results: Path, outcomes: list[Outcome], classes: list[str]):
         self.results, self.outcomes, self.classes = results, outcomes, classes
@@ -32,82 +42,92 @@ class Results:
         self.students = [o for o in outcomes if o.student]
 
     def logits(self, o: Outcome) -> tuple[np.ndarray, np.ndarray]:
-        """The student's logits [N, C] on the test split, and the labels."""
+        """Return the student's logits on the test split [N, C] and the labels [N], of the first seed."""
         table = pl.read_parquet(self.results / "predictions" / f"{o.name}.parquet")
-        own = table.filter((pl.col("seed") == self.seed) & (pl.col("network") == o.student))
-        return own["logits"].to_numpy(), own["label"].to_numpy()
+        rows = table.filter((pl.col("seed") == self.seed) & (pl.col("network") == o.student))
+        return rows["logits"].to_numpy(), rows["label"].to_numpy()
+
+    @property
+    def representative(self) -> Outcome | None:
+        """The method whose confusion is shown: kd, else the first that trains a student."""
+        return next((o for o in self.students if o.name == REFERENCE), next(iter(self.students), None))
 
 
 def render(results: Results, parameters: dict[str, Any]) -> str:
-    """The page's HTML. Every name that comes from data or parameters is escaped by the template or by matplotlib."""
+    """Return the HTML of the page.
+
+    Names from the data and from params.yaml are untrusted: the template, the figures' labels and Matplotlib escape
+    them.
+
+    Args:
+        results: What the page shows.
+        parameters: The parameters to print, besides each method's own section.
+    """
     sections = [("Accuracy and cost", list(overview(results)))]
-    sections += [(o.name, shown) for o in results.outcomes if (shown := list(story(results, o)))]
+    sections += [(o.name, section) for o in results.outcomes if (section := list(method_section(results, o)))]
     cost = results.outcomes[0].cost
-    own = {o.name: o.cost["parameters"].get(o.name) for o in results.outcomes}
+    method_parameters = {o.name: o.cost["parameters"].get(o.name) for o in results.outcomes}
     return TEMPLATES.get_template("page.html.j2").render(
         tables=tables(results.outcomes),
         sections=sections,
+        reference=REFERENCE,
         environment=json.dumps(cost["environment"], indent=2),
-        parameters=json.dumps({**parameters, **own}, indent=2, default=str),
+        parameters=json.dumps({**parameters, **method_parameters}, indent=2, default=str),
         seed=results.seed,
     )
 
 
-def story(results: Results, o: Outcome) -> Iterator[Shown]:
-    if o.kind in STORIES:
-        yield from STORIES[o.kind](o, results.histories[o.name], results.results)
+def method_section(results: Results, o: Outcome) -> Iterator[CaptionedFigure]:
+    """Yield the figures of one method, none if its implementation has no entry in METHOD_FIGURES."""
+    if o.kind in METHOD_FIGURES:
+        yield from METHOD_FIGURES[o.kind](o, results.histories[o.name], results.results)
 
 
-def overview(results: Results) -> Iterator[Shown]:
-    """Figures of all methods together."""
-    for kind, unit, what in (("macs", "", "multiply-adds"), ("latency_ms", "s", "latency of one image")):
-        points = costs(results, kind)
+def overview(results: Results) -> Iterator[CaptionedFigure]:
+    """Yield the figures that compare all methods."""
+    for key, unit, cost in (("macs", "", "MACs"), ("latency_ms", "s", "latency")):
+        points = accuracy_by_cost(results, key)
         if points:
-            drawn = figures.points(points, f"accuracy against {what}", what, "test top-1, %", unit)
-            yield (f"Test top-1 against {what} of every network.", drawn)
+            title = "multiply-accumulate operations (MACs)" if key == "macs" else "latency for one image"
+            figure = figures.scatter(points, f"test accuracy by {cost}", title, "test top-1 (%)", unit)
+            yield (f"Test top-1 of each network by {title}.", figure)
     if not results.students:
         return
     curves = {o.name: results.histories[o.name].of(str(o.student), "validation/top1") for o in results.students}
-    caption = f"The student on validation, seed {results.seed}."
-    yield (caption, figures.curves(curves, "learning curves", "epoch", "validation top-1, %"))
-    main = [o for o in results.students if not o.is_control] or results.students
-    bins = {o.name: calibration(*results.logits(o)) for o in main}
-    yield ("Reliability on the test split: below the line is too sure.", figures.reliability(bins, "reliability"))
-    chosen = next((o for o in results.students if o.name == "kd"), results.students[0])
-    counts = metrics.confusion(*results.logits(chosen))
-    label = f"confusion of {chosen.name}"
-    yield (f"Confusion of {chosen.name}.", figures.matrix(counts, results.classes, label, "prediction", "label"))
+    figure = figures.lines(curves, "learning curves", "epoch", "validation top-1 (%)")
+    yield (f"Learning curves of the student (validation, seed {results.seed}).", figure)
+    methods = [o for o in results.students if not o.control] or results.students
+    bins = {o.name: metrics.reliability_curve(*results.logits(o)) for o in methods}
+    figure = figures.reliability_diagram(bins, "reliability diagram")
+    yield ("Reliability diagram (test). Below the diagonal: overconfident.", figure)
+    if (o := results.representative) is not None:
+        counts = metrics.confusion(*results.logits(o))
+        figure = figures.heatmap(counts, results.classes, f"confusion matrix of {o.name}", "prediction", "label")
+        yield (f"Confusion matrix of {o.name} (test).", figure)
 
 
-def costs(results: Results, kind: str) -> figures.Series:
-    """Method or guide -> cost (multiply-adds, or seconds of one image) and accuracy of its networks."""
+def accuracy_by_cost(results: Results, key: str) -> figures.Series:
+    """Return the cost and the test top-1 (percent) of every student and guide whose cost is known.
+
+    Args:
+        results: The results to read.
+        key: The cost, "macs" (operations per image) or "latency_ms" (returned in seconds, for one image).
+    """
     points: dict[str, tuple[list[float], list[float]]] = {}
     for o in results.outcomes:
         result = o.seeds[results.seed]
-        named = {o.student: result["networks"][o.student]} if o.student else {}
-        for name, tested in {**named, **result.get("guides", {})}.items():
-            cost = o.cost["networks"].get(name, {}).get(kind)
-            group = o.name if name == o.student else name
-            if cost and group not in points:
+        student = {o.student: result["networks"][o.student]} if o.student else {}
+        for name, tested in {**student, **result.get("guides", {})}.items():
+            cost = o.cost["networks"].get(name, {}).get(key)
+            label = o.name if name == o.student else name
+            if cost and label not in points:
                 cost = cost["1"] / 1e3 if isinstance(cost, dict) else cost
-                points[group] = ([cost], [tested["last"]["top1"]])
+                points[label] = ([cost], [tested["last"]["top1"]])
     return points
 
 
-def calibration(z: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean confidence and accuracy of each bin that has images."""
-    p = np.exp(metrics.log_softmax(z))
-    confidence, right = p.max(1), z.argmax(1) == y
-    bin_of = np.clip(np.ceil(confidence * metrics.BINS).astype(int) - 1, 0, metrics.BINS - 1)
-    filled = np.unique(bin_of)
-    return (
-        [float(confidence[bin_of == b].mean()) for b in filled],
-        [float(right[bin_of == b].mean()) for b in filled],
-    )
-
-
 def write_curves(results: Results, folder: Path) -> None:
-    """METHOD.csv with epoch and top1 on validation, for `dvc plots`, in place of what is in the folder."""
+    """Write the student's validation accuracy by epoch to METHOD.csv, for `dvc plots`. Replaces the folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for o in results.students:
@@ -115,8 +135,8 @@ def write_curves(results: Results, folder: Path) -> None:
 
 
 def write_confusion(results: Results, file: Path) -> None:
-    """label and prediction of every test image by kd, else by the first method, for `dvc plots`."""
-    chosen = next((o for o in results.students if o.name == "kd"), None) or (results.students or [None])[0]
+    """Write the label and the prediction of every test image, for `dvc plots`. Only the header without a student."""
+    o = results.representative
     names = np.array(results.classes)
-    z, y = results.logits(chosen) if chosen else (np.zeros((0, len(names))), np.zeros(0, int))
+    z, y = results.logits(o) if o else (np.zeros((0, len(names))), np.zeros(0, int))
     pl.DataFrame({"label": names[y], "prediction": names[z.argmax(1)]}).write_csv(file)

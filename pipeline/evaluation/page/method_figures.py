@@ -1,0 +1,104 @@
+"""Figures about the inner workings of single methods, as pairs of a caption and SVG markup.
+
+The module knows the history's terms of ORC, DGKD and Cooperative. A method without an entry in METHOD_FIGURES has no
+section on the page.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.evaluation.comparison import Outcome
+from pipeline.evaluation.page import figures
+from pipeline.evaluation.page.history import History
+
+CaptionedFigure = tuple[str, str]
+"""The caption and the SVG markup of a figure."""
+MAX_IMAGE_FIGURES = 3
+
+
+def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure]:
+    """Yield ORC's temporary teachers, teachings, pivot accuracy and feedback."""
+    students = history.networks("promoted")
+    if len(students) > 1:
+        promoted = {s: history.of(s, "promoted") for s in students}
+        yield (
+            "Temporary teacher: share of each epoch's batches in which a student is promoted.",
+            figures.stacked_areas(promoted, f"{o.name}: temporary teachers", "epoch", "share of batches"),
+        )
+        means = {s: float(np.mean(values)) for s, (_, values) in promoted.items()}
+        teachings = {f"private {s}": v for s, v in means.items()} | {f"group {s}": 1 - v for s, v in means.items()}
+        if history.of("pivot", "intensive")[0]:
+            teachings = {"intensive": 1.0} | teachings
+        yield (
+            "Teachings: share of all batches in which each one is applied.",
+            figures.bars(teachings, f"{o.name}: teachings", "share of batches"),
+        )
+    if history.of("pivot", "validation/top1")[0]:
+        epochs, top1 = history.of("pivot", "validation/top1")
+        confidence = history.of("pivot", "validation/confidence")[1]
+        series = {"top-1": (epochs, top1), "mean confidence": (epochs, [100 * v for v in confidence])}
+        yield (
+            "Pivot (validation). Intensive teaching should not lower its accuracy.",
+            figures.lines(series, f"{o.name}: pivot", "epoch", "%"),
+        )
+    feedback = {term: value for (_, term), value in history.means("feedback/").items()}
+    if feedback:
+        yield (
+            "Feedback: mean number of images per batch returned to the pivot, by class.",
+            figures.bars(feedback, f"{o.name}: feedback by class", "images per batch"),
+        )
+
+
+def dgkd(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure]:
+    """Yield DGKD's guide survival rates and distillation losses."""
+    survived = {guide: value for (_, guide), value in history.means("survived/").items()}
+    if survived:
+        survival = o.cost["parameters"][o.name]["survival"]
+        yield (
+            "Guide survival: share of batches in which each guide is kept. Dashed: the survival probability.",
+            figures.bars(survived, f"{o.name}: guide survival", "share of batches", survival),
+        )
+    guides = [term for (_, term) in history.means("kd/")]
+    if guides and o.student:
+        series = {g: history.of(o.student, f"kd/{g}") for g in guides}
+        yield (
+            "Distillation loss towards each guide.",
+            figures.lines(series, f"{o.name}: distillation losses", "epoch", "loss"),
+        )
+
+
+def cooperative(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure]:
+    """Yield Cooperative's teaching opportunities, counterfactual statistics and example counterfactuals."""
+    members = o.members
+    counts = np.zeros((len(members), len(members)))
+    for (student, teacher), value in history.means("qualified/").items():
+        if student in members and teacher in members:
+            counts[members.index(teacher), members.index(student)] = value
+    if counts.any():
+        yield (
+            "|R(i to j)|: images that member i classifies correctly and member j does not.",
+            figures.heatmap(counts, members, f"{o.name}: teaching opportunities", "student j", "teacher i"),
+        )
+    for term, what in (("success", "share that reaches the target class"), ("distance", "distance to the original")):
+        values = {network: value for (network, rest), value in history.means(term).items() if not rest}
+        if values:
+            yield (f"Counterfactuals: {what}.", figures.bars(values, f"{o.name}: {term}", what))
+    file = results / "train" / o.name / "sheets.npz"
+    if file.exists():
+        with np.load(file) as sheets:
+            for name in list(sheets)[:MAX_IMAGE_FIGURES]:
+                before, after = sheets[name]
+                yield (
+                    f"Counterfactuals that teach {name}: original x, counterfactual x', and difference x' - x.",
+                    figures.image_pairs(before, after, f"{o.name}: counterfactuals of {name}"),
+                )
+
+
+METHOD_FIGURES: dict[str, Callable[[Outcome, History, Path], Iterator[CaptionedFigure]]] = {
+    "orc": orc,
+    "dgkd": dgkd,
+    "cooperative": cooperative,
+}
+"""Maps a module of pipeline/methods to the function that yields its figures."""

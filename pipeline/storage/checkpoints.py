@@ -1,0 +1,153 @@
+"""Checkpoints: what a killed run resumes from, and what a finished run leaves for the next run of the same key.
+
+A folder `.checkpoints/RUN/KEY/` holds the two newest checkpoints of one seed of one run, or its finished outputs. The
+key is a digest of everything that decides the result, so a run never finds a checkpoint of other parameters, data or
+code.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from pipeline.errors import UserError
+from pipeline.storage.atomic import replace_file, replace_folder
+from pipeline.storage.folders import discard, sizes_by_age, sweep
+
+MAGIC = b"group-distillation checkpoint 1\n"
+Log = Callable[[str], None]
+
+
+def store_root(project: Path) -> Path:
+    """The checkpoint store of a project. A DVC experiment in a temporary folder shares the store of its repository."""
+    parts = project.resolve().parts
+    for k in range(len(parts) - 3):
+        if parts[k : k + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:k]) / ".checkpoints"
+    return project / ".checkpoints"
+
+
+class Checkpoint:
+    """The checkpoints of one seed of one run. Only rank 0 uses them, except for the legs of independent networks.
+
+    prefix: of the names of its files.  log: receives messages.
+    """
+
+    def __init__(self, folder: Path, log: Log = print, prefix: str = ""):
+        self.folder, self.log, self.prefix = folder, log, prefix
+
+    def part(self, name: str) -> "Checkpoint":
+        """The checkpoints of a part of the run that one rank trains alone."""
+        return Checkpoint(self.folder, self.log, f"{name}-")
+
+    @contextmanager
+    def locked(self, *, wait: bool) -> Iterator[None]:
+        """Lock the folder. A second run of the same key waits until the first has ended, or raises UserError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.parent / f"{self.folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise UserError(
+                    f"another run of {self.folder.parent.name} with the same key is in progress: run the same "
+                    f"command again when it has ended"
+                ) from None
+            self.log(f"another run of {self.folder.parent.name} with the same key is in progress: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def files(self) -> list[Path]:
+        """The checkpoint files, newest first."""
+        return sorted(self.folder.glob(f"{self.prefix}[0-9]*.ckpt"), reverse=True)
+
+    def save(self, state: dict) -> None:
+        """Write a checkpoint beside the previous one, so that one of them is complete at every moment.
+
+        Raises UserError if it cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)  # another machine may train this part
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        payload = buffer.getbuffer()
+        files = self.files()
+        number = int(files[0].stem.removeprefix(self.prefix)) + 1 if files else 0
+        target = self.folder / f"{self.prefix}{number:09d}.ckpt"
+        for abandoned in self.folder.glob(f"{self.prefix}[0-9]*.tmp"):
+            abandoned.unlink()  # a killed run was writing it
+        try:
+            replace_file(target, (MAGIC, hashlib.sha256(payload).digest(), payload), durable=True)
+        except OSError as error:
+            raise UserError(
+                f"a checkpoint of {len(payload):,} bytes could not be written ({error.strerror}); the previous one is "
+                f"complete: free space in {self.folder.parent.parent} and run the same command again"
+            ) from None
+        for old in files[1:]:
+            old.unlink()
+
+    def load(self) -> dict | None:
+        """The newest complete checkpoint, or None. Corrupt checkpoints are reported and skipped."""
+        for file in self.files():
+            content = file.read_bytes()
+            head = len(MAGIC) + 32
+            payload = memoryview(content)[head:]
+            complete = content.startswith(MAGIC) and hashlib.sha256(payload).digest() == content[len(MAGIC) : head]
+            if complete:
+                return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            self.log(f"checkpoint {file.name} of {self.folder.parent.name} is corrupt: using the previous one")
+            file.unlink()
+        return None
+
+    def finish(self, write: Callable[[Path], None]) -> None:
+        """Keep the outputs of a finished run; afterwards its checkpoints may be cleared.
+
+        write: fills a folder.  Raises UserError if the disk is full.
+        """
+        try:
+            replace_folder(self.finished, write, durable=True)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"the outputs of {self.folder.parent.name} could not be written "
+                f"({getattr(error, 'strerror', None) or error}); its checkpoint is complete: free space in "
+                f"{self.folder.parent.parent} and run the same command again"
+            ) from None
+
+    def clear(self) -> None:
+        """Remove the checkpoints that are on this machine."""
+        for file in (*self.folder.glob("*.ckpt"), *self.folder.glob("*.ckpt.*.tmp")):
+            file.unlink(missing_ok=True)
+
+    @property
+    def finished(self) -> Path:
+        """The outputs of a finished run; the folder exists only then."""
+        return self.folder / "finished"
+
+
+def prune(root: Path, gib: float, keep: list[Path]) -> None:
+    """Remove the least recently used folders of runs until the store is no larger than `gib`.
+
+    keep: folders that stay. Folders that another run has locked stay too.
+    """
+    sweep(root.glob("*/.*"))
+    sizes = sizes_by_age(root.glob("*/[!.]*"))
+    excess = sum(sizes.values()) - gib * 2**30
+    for folder, size in sizes.items():
+        if excess <= 0:
+            return
+        if folder in keep:
+            continue
+        lock = FileLock(folder.parent / f"{folder.name}.lock")
+        try:
+            with lock.acquire(timeout=0):
+                discard(folder)
+                excess -= size
+        except Timeout:
+            continue

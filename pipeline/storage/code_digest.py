@@ -1,0 +1,87 @@
+"""A digest of the code that decides a result, so that an edit which cannot change a number costs no training.
+
+It covers the import closure of a stage. It leaves out comments, docstrings, formatting, what is printed and the text
+of raised errors, and the files that only read parameters (their values are in a checkpoint's key) or talk to the user.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOMS = ("pipeline", "stages")
+NOT_COMPUTING = ("pipeline/errors.py", "pipeline/progress.py", "pipeline/params/", "stages/command.py")
+
+
+def code_digest(root: Path, files: Iterable[str]) -> str:
+    """SHA-256 of everything that these files compute, directly or by what they import.
+
+    files: paths relative to `root`, the project's folder.
+    """
+    total = hashlib.sha256()
+    for file in import_closure(root, files):
+        total.update(file.encode() + b"\0" + computation(root / file).encode() + b"\0")
+    return total.hexdigest()
+
+
+def import_closure(root: Path, files: Iterable[str]) -> list[str]:
+    """These files and the project's files that they import, at the top or within functions; sorted."""
+    seen: set[str] = set()
+    todo = list(files)
+    while todo:
+        file = todo.pop()
+        if file not in seen and not file.startswith(NOT_COMPUTING):
+            seen.add(file)
+            todo += imported_files(root, root / file)
+    return sorted(seen)
+
+
+def imported_files(root: Path, file: Path) -> Iterator[str]:
+    """The project's files that a file imports."""
+    for module in imported_modules(file):
+        if module.split(".")[0] in ROOMS:
+            path = Path(*module.split("."))
+            for found in (path.with_suffix(".py"), path / "__init__.py"):
+                if (root / found).is_file():
+                    yield found.as_posix()
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """The modules that a file imports, at the top or within functions."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def computation(file: Path) -> str:
+    """The syntax tree of a file without what only a reader or a user sees."""
+    return ast.dump(WithoutText().visit(ast.parse(file.read_text("utf-8"))))
+
+
+class WithoutText(ast.NodeTransformer):
+    """Removes docstrings, calls that print or log, and the arguments of raised errors."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """Drop statements that are a string, or a call of `print` or of a method `log`."""
+        value = node.value
+        text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+        return ast.Pass() if text or is_message(value) else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        """Keep which error is raised, but not its message."""
+        if isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
+        return node
+
+
+def is_message(value: ast.expr) -> bool:
+    """Whether an expression prints, or logs by a method of that name."""
+    if not isinstance(value, ast.Call):
+        return False
+    function = value.func
+    return (isinstance(function, ast.Name) and function.id == "print") or (
+        isinstance(function, ast.Attribute) and function.attr == "log"
+    )

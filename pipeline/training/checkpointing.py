@@ -1,0 +1,94 @@
+"""When a run is checkpointed, and what a checkpoint holds."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.progress import Progress
+from pipeline.runtime.processes import AnyRank, Processes
+from pipeline.runtime.signals import SignalHandler
+from pipeline.storage.checkpoints import Checkpoint
+from pipeline.training.legs import PlannedLeg
+from pipeline.training.network import TrainingNetwork
+from pipeline.training.state import TrainState
+
+
+class Checkpointing:
+    """Saves a run at the end of every epoch, after `seconds` of training, and when a signal asks it to stop.
+
+    checkpoint: where the state is kept; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        state: TrainState,
+        nets: Mapping[str, TrainingNetwork],
+        processes: Processes,
+        *,
+        seconds: float,
+        signals: SignalHandler,
+        progress: Progress,
+    ):
+        self.checkpoint, self.state, self.nets, self.processes = checkpoint, state, nets, processes
+        self.seconds, self.signals, self.progress = seconds, signals, progress
+        self.begin_leg()
+
+    def begin_leg(self) -> None:
+        """Restart the timer and the pace at which the ranks ask one another."""
+        self.any_rank = AnyRank(self.processes)
+        self.saved_at = time.perf_counter()
+
+    def after_step(self, leg: PlannedLeg) -> None:
+        """Save if a checkpoint is due or a signal has arrived on any rank; then stop if there was a signal."""
+        due = self.signals.received is not None or time.perf_counter() - self.saved_at > self.seconds
+        if self.any_rank(due):
+            self.state.count_time()
+            self.state.check_finite(leg, self.state.epoch)
+            self.save(leg)
+            self.stop_if_asked()
+
+    def after_epoch(self, leg: PlannedLeg, epoch: int) -> None:
+        """Save, except after the last epoch of a leg, whose end is saved with its results."""
+        if epoch < leg.epochs:
+            self.save(leg)
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if a signal has arrived."""
+        self.signals.raise_if_received(saved=self.checkpoint is not None)
+
+    def save(self, leg: PlannedLeg | None) -> None:
+        """Save the state of all ranks.  leg: the current one; None between two legs."""
+        self.saved_at = time.perf_counter()
+        if self.checkpoint is None:
+            return
+        metrics = self.processes.all_gather_object(self.state.metrics.to_dict())
+        if self.processes.rank != 0:
+            return
+        learners = leg.learners if leg else ()
+        self.checkpoint.save(
+            {
+                **self.state.to_dict(),
+                "learners": {name: self.nets[name].weights() for name in learners},
+                "optimizers": {name: self.nets[name].momentum_buffers() for name in learners},
+                "metrics": metrics,
+            }
+        )
+
+    def restore(self) -> dict[str, Any] | None:
+        """Go to the newest checkpoint and return it; None if there is none."""
+        saved = self.checkpoint.load() if self.checkpoint and self.processes.rank == 0 else None
+        (saved,) = self.processes.broadcast_objects([saved])
+        if saved is None:
+            return None
+        self.state.restore(saved, saved["metrics"][self.processes.rank], self.processes.device)
+        for name, trained in self.state.trained.items():
+            self.nets[name].load(trained.last)
+        self.progress.resumed(self.state.leg, self.state.epoch, self.state.step)
+        return saved
+
+    def restore_learners(self, saved: dict[str, Any]) -> None:
+        """Weights and momentum buffers of the networks that were learning when `saved` was written."""
+        for name in saved["learners"]:
+            self.nets[name].load(saved["learners"][name])
+            self.nets[name].load_momentum_buffers(saved["optimizers"][name])

@@ -1,0 +1,199 @@
+"""A network in training: its module on the device, its modes, its optimizer, its cached logits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pipeline.core.interface import Network
+from pipeline.models.create import create
+from pipeline.models.folding import fold
+from pipeline.storage.logit_cache import CachedLogits
+
+if TYPE_CHECKING:
+    from pipeline.params.schema import Train
+
+State = dict[str, Tensor]
+
+
+class TrainingNetwork:
+    """One network of a run (`interface.Net`): what a method calls and the loop updates.
+
+    module: the plain network, whose weights are saved.
+    train_module: the same weights as DDP and the compiler wrap them; learners are trained through it.
+    eval_module: what answers in evaluation mode. For a frozen guide BatchNorm is folded into its convolutions.
+
+    learns: whether some leg trains it.  lr: its learning rate before the schedule.
+    batch: images of a training step on this rank. A compiled network is compiled for that many; batches of any other
+    size, such as validation's, run uncompiled.
+    independent: this rank trains it alone, while other ranks train theirs.
+    passes: forward passes as a learner and as a teacher; the cache may have answered some of the latter.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        accelerator: Accelerator,
+        *,
+        learns: bool,
+        lr: float,
+        batch: int,
+        independent: bool = False,
+        recipe: "Train",
+    ):
+        self.initial: State = {k: v.clone() for k, v in module.state_dict().items()} if learns else {}
+        if recipe.sync_batchnorm and accelerator.num_processes > 1 and not independent:
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a lone BatchNorm
+        self.module = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.learning = self.guiding = False
+        self.lr, self.batch, self.recipe, self.accelerator = lr, batch, recipe, accelerator
+        self.cached_logits: CachedLogits | None = None
+        self.passes = [0, 0]
+        self.submodules = list(self.module.modules())
+        self.set_mode(False)
+        if not learns:
+            self.module.requires_grad_(False)
+        self.eval_module = self.module if learns else fold(self.module)
+        self.eval_module_compiled = (
+            compiled(self.eval_module, accelerator.device) if recipe.compile else self.eval_module
+        )
+        self.train_module = self.eval_module_compiled
+        if learns:  # prepared once, before anything is frozen: DDP wraps what requires a gradient at that time
+            self.train_module = accelerator.prepare_model(self.train_module, evaluation_mode=independent)
+        self.optimizer: torch.optim.SGD | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits [B, C]: in training mode as a learner, else as in `teach`."""
+        if self.learning:
+            self.passes[0] += 1
+            return self.train_module(x)
+        return self.teach(x)
+
+    def teach(self, x: Tensor) -> Tensor:
+        """Logits [B, C] in evaluation mode, from the cache where they are known."""
+        self.passes[1] += 1
+        return self.forward_batch(x) if self.cached_logits is None else self.cached_logits(x, self.forward_batch)
+
+    def forward_batch(self, x: Tensor) -> Tensor:
+        """`forward_eval`, by the compiled network where x is a batch of the current leg."""
+        in_step = (self.learning or self.guiding) and len(x) == self.batch
+        return self.forward_eval(x, self.eval_module_compiled if in_step else None)
+
+    def forward_eval(self, x: Tensor, eval_module: nn.Module | None = None) -> Tensor:
+        """Logits [B, C] in evaluation mode, without gradients to the weights; to x only if x requires them."""
+        with self.evaluation_mode(), self.accelerator.autocast():
+            if x.requires_grad:
+                weights = {k: v.detach() for k, v in self.module.named_parameters()}
+                z = functional_call(self.module, weights, (x,))
+            else:
+                with torch.no_grad():
+                    z = self.eval_module(x) if eval_module is None else eval_module(x)
+        return z.float() if z.dtype == torch.bfloat16 else z
+
+    def begin_leg(self, *, fresh: bool) -> None:
+        """Become a learner with a new optimizer.  fresh: restart from the initial weights."""
+        if fresh:
+            self.module.load_state_dict(self.initial)
+        self.optimizer = torch.optim.SGD(
+            self.module.parameters(),
+            lr=self.lr,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov,
+            weight_decay=self.recipe.weight_decay,
+            fused=self.accelerator.device.type == "cuda",
+        )
+        self.learning = True
+        self.set_mode(True)
+
+    def end_leg(self) -> None:
+        """Stop being a learner; free gradients and optimizer."""
+        self.module.zero_grad(set_to_none=True)
+        self.optimizer = None
+        self.learning = False
+        self.set_mode(False)
+
+    def step(self, factor: float) -> None:
+        """Update the weights.  factor: of the learning rate, from the schedule."""
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * factor
+        self.optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Free the gradients."""
+        assert self.optimizer is not None
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def weights(self) -> State:
+        """A copy of weights and buffers on the CPU, as contiguous tensors."""
+        return {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
+
+    def load(self, weights: State) -> None:
+        """Load weights and buffers."""
+        self.module.load_state_dict(weights)
+
+    def momentum_buffers(self) -> list[Tensor | None]:
+        """The optimizer's state: a buffer for each parameter, None before its first step."""
+        assert self.optimizer is not None
+        states = [self.optimizer.state.get(p, {}) for p in self.module.parameters()]
+        buffers = [state.get("momentum_buffer") for state in states]
+        return [None if buffer is None else buffer.detach().cpu().clone() for buffer in buffers]
+
+    def load_momentum_buffers(self, buffers: list[Tensor | None]) -> None:
+        """Load what `momentum_buffers` returned."""
+        assert self.optimizer is not None
+        for p, buffer in zip(self.module.parameters(), buffers):
+            if buffer is not None:
+                self.optimizer.state[p]["momentum_buffer"] = buffer.to(p.device)
+
+    def set_mode(self, training: bool) -> None:
+        """Set training or evaluation mode.
+
+        nn.Module.train recurses through __setattr__, which takes as long as a small network's forward; a learner that
+        also teaches changes its mode in every step.
+        """
+        for module in self.submodules:
+            module.__dict__["training"] = training
+
+    @contextmanager
+    def evaluation_mode(self) -> Iterator[None]:
+        """Evaluation mode within the context."""
+        if self.learning:
+            self.set_mode(False)
+            try:
+                yield
+            finally:
+                self.set_mode(True)
+        else:
+            yield
+
+
+def compiled(module: nn.Module, device: torch.device) -> nn.Module:
+    """A network compiled for batches of one size; on a GPU as CUDA graphs, because launches bound small networks."""
+    # Every nn.Sequential shares one code object, for which the default limit is eight compilations.
+    torch._dynamo.config.recompile_limit = 64
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(module, mode=mode, dynamic=False)  # pyright: ignore[reportReturnType]
+
+
+def initialise(
+    network: Network, *, seed: int, num_classes: int, in_chans: int, image_size: tuple[int, int]
+) -> nn.Module:
+    """A network with the weights that it begins a run with.  seed: its initial weights are drawn from it."""
+    torch.manual_seed(seed)
+    module = create(
+        network.arch,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        image_size=image_size,
+        pretrained=network.pretrained,
+        checkpoint=network.checkpoint,
+    )
+    if network.weights is not None:
+        module.load_state_dict(load_file(network.weights))
+    return module

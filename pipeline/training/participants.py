@@ -1,0 +1,62 @@
+"""What a stage trains: the method by the name of its file, and the networks that it starts from."""
+
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.interface import Method, Network
+from pipeline.errors import ParamsError
+from pipeline.storage.bundle import Bundle
+
+
+def create_method(kind: str, section: Any) -> Method:
+    """The METHOD of pipeline/methods/KIND.py, with the parameters of a section of params.yaml.
+
+    Raises ParamsError if the section's schema and the method's dataclass do not have the same keys: a parameter that
+    one of them lacks would be ignored silently. Keys that a stage reads for itself (`Section.stage_keys`) do not count.
+    """
+    cls = import_module(f"pipeline.methods.{kind}").METHOD
+    own = {field.name for field in fields(cls)}
+    declared = set(type(section).model_fields) - type(section).stage_keys
+    if own != declared:
+        unequal = ", ".join(sorted(own ^ declared))
+        raise ParamsError(
+            f"pipeline/methods/{kind}.py: {cls.__name__} and its section in pipeline/params/schema.py must have the "
+            f"same keys; only one of them has: {unequal}"
+        )
+    return cls(**{name: plain(getattr(section, name)) for name in own})
+
+
+def plain(value: Any) -> Any:
+    """A nested section as a mapping; anything else as it is."""
+    return value.model_dump() if hasattr(value, "model_dump") else value
+
+
+def bundle_path(after: str, seed: int) -> Path | None:
+    """The bundle that a run starts from; None for a run that starts from nothing.
+
+    after: of the entry in `methods`.  Cooperative's members have a bundle for each seed.
+    """
+    path = Path(after)
+    if path.parts[0] == "data":
+        return None
+    return path / f"seed-{seed}" if path == Path("models/members") else path
+
+
+def initial_networks(bundle: Path | None) -> dict[str, Network]:
+    """The networks of a bundle by name, with their last weights, or to be trained where they have none."""
+    if bundle is None:
+        return {}
+    read = Bundle.read(bundle)
+    return {
+        name: Network(
+            record.arch,
+            weights=read.folder / record.weights if record.weights else None,
+            learns=record.weights is None,
+            sees=np.load(read.folder / record.sees) if record.sees else None,
+        )
+        for name, record in read.networks.items()
+    }

@@ -1,0 +1,238 @@
+"""A run: one seed of one method, leg after leg, from its initial networks to its result."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+
+from pipeline.core.interface import Leg, Method, Network
+from pipeline.core.randomness import hash64
+from pipeline.errors import ParamsError, UserError
+from pipeline.progress import Progress
+from pipeline.runtime.processes import Processes
+from pipeline.runtime.signals import SignalHandler
+from pipeline.storage.checkpoints import Checkpoint
+from pipeline.storage.logit_cache import LogitCache
+from pipeline.training.batches import Batches
+from pipeline.training.checkpointing import Checkpointing
+from pipeline.training.guides import Guides, usable
+from pipeline.training.independent import NumberedLeg, SingleLeg, is_independent, train_independent_legs
+from pipeline.training.legs import plan
+from pipeline.training.loop import Loop
+from pipeline.training.metrics import HistoryRow
+from pipeline.training.network import TrainingNetwork, initialise
+from pipeline.training.state import Trained, TrainState
+from pipeline.training.training_set import Sheet, TrainingSet, Views
+from pipeline.training.validation import Validation
+
+if TYPE_CHECKING:
+    from pipeline.params.schema import Train
+
+
+@dataclass
+class Result:
+    """What a run returns: its networks, its history, and what it cost.
+
+    seconds: of training.  steps: batches.  images: of all batches, over all ranks.
+    passes: forward passes of each network, as a learner and as a teacher.
+    sheets: images that the method kept for a person to look at.
+    """
+
+    networks: dict[str, Trained]
+    history: list[HistoryRow]
+    seconds: float
+    steps: int
+    images: int
+    passes: dict[str, list[int]]
+    sheets: dict[str, Sheet]
+
+
+class Run:
+    """One seed of one method, on data that are on the device.
+
+    train, validation: views of these splits.  recipe: the section `train` of params.yaml.
+    checkpoint: where the run saves its state and resumes from.  cache: logits of frozen guides.
+    only_leg: the run consists of this one leg of a larger run, trained by this rank without the others.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        networks: Mapping[str, Network],
+        train: Views,
+        validation: Views,
+        recipe: "Train",
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        checkpoint: Checkpoint | None = None,
+        checkpoint_minutes: float = 10.0,
+        progress: Progress | None = None,
+        dtype: torch.dtype = torch.float32,
+        cache: LogitCache | None = None,
+        signals: SignalHandler | None = None,
+        only_leg: int | None = None,
+    ):
+        self.method, self.networks, self.recipe, self.seed = method, dict(networks), recipe, seed
+        self.train_views, self.validation_views, self.cache, self.dtype = train, validation, cache, dtype
+        self.accelerator, self.checkpoint_minutes = accelerator, checkpoint_minutes
+        self.first_leg, self.is_part = only_leg or 0, only_leg is not None
+        self.processes = Processes.single(accelerator) if self.is_part else Processes(accelerator)
+        if recipe.batch_size % self.processes.size:
+            raise ParamsError(
+                f"train.batch_size: {recipe.batch_size} images cannot be divided evenly among {self.processes.size} "
+                f"processes"
+            )
+        self.progress = progress or Progress("", quiet=True)
+        self.signals = signals or SignalHandler()
+        self.state = TrainState(self.processes, recipe.lr, leg=self.first_leg)
+        self.nets = {name: self.build(name, network) for name, network in self.networks.items()}
+        self.state.passes = {name: net.passes for name, net in self.nets.items()}
+        self.train_set = TrainingSet(
+            train, self.networks, world=self.processes, seed=seed, dtype=dtype, memo=self.state.memo
+        )
+        self.guides = Guides(self.networks, usable(cache, dtype), self.processes, [seed, recipe.batch_size])
+        self.batches = Batches(seed, recipe.batch_size, self.processes, dtype, self.guides, compiled=recipe.compile)
+        self.checkpointing = Checkpointing(
+            checkpoint,
+            self.state,
+            self.nets,
+            self.processes,
+            seconds=60 * checkpoint_minutes,
+            signals=self.signals,
+            progress=self.progress,
+        )
+        self.loop = Loop(
+            method,
+            self.nets,
+            recipe,
+            accelerator,
+            state=self.state,
+            batches=self.batches,
+            validation=Validation(validation, self.nets, self.processes, self.state, dtype),
+            checkpointing=self.checkpointing,
+            progress=self.progress,
+        )
+
+    def build(self, name: str, network: Network) -> TrainingNetwork:
+        """A network on the device, with its initial weights or those that it starts from."""
+        views, recipe = self.train_views, self.recipe
+        module = initialise(
+            network,
+            seed=hash64(self.seed, "weights", name),
+            num_classes=views.num_classes,
+            in_chans=views.in_chans,
+            image_size=views.image_size,
+        )
+        return TrainingNetwork(
+            module.to(self.dtype),
+            self.accelerator,
+            learns=network.learns,
+            independent=network.independent or self.is_part,
+            lr=recipe.lr * network.lr_scale,
+            batch=recipe.batch_size // self.processes.size,
+            recipe=recipe,
+        )
+
+    def train(self) -> Result:
+        """Train every leg, from the newest checkpoint if there is one.
+
+        Raises UserError if the device runs out of memory, and Interrupted, with a checkpoint, after a signal.
+        """
+        saved = self.checkpointing.restore()
+        state = self.state
+        with self.signals:
+            for legs in self.leg_groups():
+                number, leg, _ = legs[0]
+                if number < state.leg:
+                    continue
+                self.record_notes(legs)
+                if is_independent(leg, self.networks, self.processes):
+                    train_independent_legs(
+                        legs,
+                        self.train_alone,
+                        processes=self.processes,
+                        state=state,
+                        nets=self.nets,
+                        checkpointing=self.checkpointing,
+                    )
+                else:
+                    self.train_leg(number, leg, saved if saved and number == saved["leg"] else None)
+            self.checkpointing.stop_if_asked()  # a signal after the last leg must still stop what comes after the run
+        return Result(
+            state.trained, state.history, state.seconds, state.steps, state.images, state.passes, self.train_set.sheets
+        )
+
+    def leg_groups(self) -> Iterator[list[NumberedLeg]]:
+        """The legs in turn; consecutive legs of independent networks come as one group."""
+        group: list[NumberedLeg] = []
+        for number, leg in enumerate(self.method.legs(self.nets, self.train_set), self.first_leg):
+            numbered = NumberedLeg(number, leg, self.train_set.take_notes())
+            if is_independent(leg, self.networks, self.processes):
+                group.append(numbered)
+                continue
+            if group:
+                yield group
+                group = []
+            yield [numbered]
+        if group:
+            yield group
+
+    def record_notes(self, legs: list[NumberedLeg]) -> None:
+        """Add what the method noted before these legs to the history, once, however often the run is resumed."""
+        for number, _, notes in legs:
+            if number >= self.state.noted:
+                self.state.history += [(number, 0, *note) for note in notes]
+                self.state.noted = number + 1
+
+    def train_leg(self, number: int, leg: Leg, saved: dict | None) -> None:
+        """Train one leg.  saved: the checkpoint, if it was written within this leg."""
+        planned = plan(number, leg, self.train_set, epochs=self.recipe.epochs, batch_size=self.recipe.batch_size)
+        for name in leg.learners:
+            self.nets[name].begin_leg(fresh=leg.fresh)
+        self.checkpointing.begin_leg()
+        if saved:
+            self.checkpointing.restore_learners(saved)
+        elif leg.extra is not None:
+            self.checkpointing.save(planned)  # the extra images may have been expensive to compute
+        self.guides.begin_leg(self.nets, planned)
+        self.progress.begin_leg(planned, n_steps=planned.n_steps)
+        try:
+            self.loop.run(planned)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"out of memory on {self.processes.device}: train.batch_size is {self.recipe.batch_size}, and the "
+                f"networks {', '.join(self.nets)} are resident; choose a smaller batch or smaller networks"
+            ) from None
+        self.guides.end_leg(self.nets, planned)
+        for name in leg.learners:
+            self.nets[name].end_leg()
+            self.state.trained[name].last = self.nets[name].weights()
+        self.state.end_leg(planned)
+        self.checkpointing.save(None)
+
+    def train_alone(self, number: int, leg: Leg) -> dict[str, Any]:
+        """Train one leg as a run of this rank alone, with checkpoints of its own; its final state as plain data."""
+        checkpoint = self.checkpointing.checkpoint
+        part = Run(
+            SingleLeg(self.method, leg),
+            {name: self.networks[name] for name in (*leg.learners, *leg.guides)},
+            self.train_views,
+            self.validation_views,
+            self.recipe,
+            seed=self.seed,
+            accelerator=self.accelerator,
+            checkpoint=checkpoint and checkpoint.part(f"leg-{number}"),
+            checkpoint_minutes=self.checkpoint_minutes,
+            progress=self.progress.for_independent_leg(),
+            dtype=self.dtype,
+            cache=self.cache,
+            signals=self.signals,
+            only_leg=number,
+        )
+        for name, net in part.nets.items():
+            net.load(self.nets[name].weights())  # an earlier leg may have trained it
+        part.train()
+        return part.state.to_dict()

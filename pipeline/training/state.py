@@ -1,0 +1,129 @@
+"""How far a run has come: everything that a checkpoint holds besides the weights of the current learners."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipeline.runtime.processes import Processes
+from pipeline.training.legs import PlannedLeg
+from pipeline.training.metrics import EpochMetrics, HistoryRow, rows_of_epoch
+from pipeline.training.network import State
+
+COUNTERS = ("leg", "epoch", "step", "seconds", "steps", "images", "noted")
+
+
+@dataclass
+class Trained:
+    """A network after its last leg (`last`) and at its best epoch on the validation split (`best`).
+
+    validation: top-1 in percent of both (`last`, `best`), and the epoch of the best, from 1 (`best_epoch`).
+    """
+
+    last: State
+    best: State
+    validation: dict[str, Any]
+
+
+@dataclass
+class TrainState:
+    """Counters, history and results of a run.
+
+    leg, epoch, step: what comes next; legs and steps count from 0, epochs from 1.
+    seconds, steps, images: spent so far.
+    noted: number of legs whose notes are already in the history.
+    history: one row for each value that was recorded (metrics.HistoryRow).
+    memo: what `Method.legs` computed from networks; a resumed run must not compute it again.
+    passes: forward passes of each network, as a learner and as a teacher (TrainingNetwork.passes).
+    metrics: of the current epoch.  lr: train.lr, for the message about a loss that is not finite.
+    """
+
+    processes: Processes
+    lr: float
+    leg: int = 0
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    images: int = 0
+    noted: int = 0
+    history: list[HistoryRow] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict)
+    trained: dict[str, Trained] = field(default_factory=dict)
+    passes: dict[str, list[int]] = field(default_factory=dict)
+    metrics: EpochMetrics = field(default_factory=EpochMetrics)
+    clock: float = field(default_factory=time.perf_counter)
+
+    def epochs_left(self, leg: PlannedLeg) -> Iterator[int]:
+        """The epochs of a leg that remain. A leg without epochs has epoch 0, which has no steps."""
+        self.clock = time.perf_counter()
+        yield from range(self.epoch, leg.epochs + 1) if leg.epochs else (0,)
+
+    def steps_left(self, leg: PlannedLeg) -> range:
+        """The steps of the current epoch that remain."""
+        return range(self.step, leg.n_steps)
+
+    def count_step(self, *, images: int) -> None:
+        """Count a finished step.  images: of the global batch."""
+        self.step += 1
+        self.steps += 1
+        self.images += images
+
+    def count_time(self) -> None:
+        """Add the time since the last call, or since the leg began, to `seconds`."""
+        now = time.perf_counter()
+        self.seconds += now - self.clock
+        self.clock = now
+
+    def check_finite(self, leg: PlannedLeg, epoch: int) -> None:
+        """Raise UserError if a value that was recorded in this epoch is not finite."""
+        self.metrics.check_finite(leg.number, epoch, self.lr)
+
+    def close_metrics(self, leg: PlannedLeg, epoch: int) -> list[HistoryRow]:
+        """History rows of the epoch's means over its steps and over all ranks; a new epoch's metrics begin."""
+        self.check_finite(leg, epoch)
+        means = self.metrics.means(self.processes, self.processes.device)
+        self.metrics = EpochMetrics()
+        return rows_of_epoch(leg.number, epoch, means)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Move on to the next epoch."""
+        self.count_time()
+        self.step, self.epoch = 0, epoch + 1
+
+    def end_leg(self, leg: PlannedLeg) -> None:
+        """Move on to the next leg."""
+        self.leg, self.epoch = leg.number + 1, 1
+
+    def keep_best(self, name: str, weights: Callable[[], State], top1: float, epoch: int) -> None:
+        """Keep a network's weights if they are the first of its leg, or better on validation than those before."""
+        trained = self.trained.get(name)
+        if trained is None or epoch <= 1 or top1 > trained.validation["best"]:
+            best = weights()
+            validation = {"last": top1, "best": top1, "best_epoch": epoch}
+            self.trained[name] = Trained(last=best, best=best, validation=validation)
+        else:
+            trained.validation["last"] = top1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as plain data, without the metrics of the current epoch, which differ between ranks."""
+        return {
+            **{key: getattr(self, key) for key in COUNTERS},
+            "history": self.history,
+            "memo": self.memo,
+            "passes": self.passes,
+            "trained": {name: vars(trained) for name, trained in self.trained.items()},
+        }
+
+    def restore(self, saved: dict[str, Any], metrics: dict[str, Any], device: torch.device) -> None:
+        """Go back to where `saved` was made. `memo` and `passes` stay the same objects, which others hold."""
+        for key in COUNTERS:
+            setattr(self, key, saved[key])
+        self.history = [tuple(row) for row in saved["history"]]
+        self.memo.update(saved["memo"])
+        for name, passes in saved["passes"].items():
+            self.passes[name][:] = passes
+        self.trained = {name: Trained(**trained) for name, trained in saved["trained"].items()}
+        self.metrics = EpochMetrics.from_dict(metrics, device)

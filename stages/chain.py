@@ -1,0 +1,27 @@
+"""Copy a chain of teacher assistants to the path from which methods start."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import command
+
+
+def main(
+    chain: Annotated[str, typer.Argument(help="The chain: takd or dgkd.")],
+    last: Annotated[str, typer.Argument(help="Its last network: the value of student.after.")],
+) -> None:
+    """Copy models/CHAIN/LAST, the chain up to the network LAST, to models/chains/CHAIN.
+
+    Methods start from models/chains/CHAIN, whose path does not change with the length of the chain.
+    """
+    from pipeline.storage.atomic import replace_folder
+
+    source = Path("models", chain, last)
+    replace_folder(Path("models/chains", chain), lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,30 @@
+"""Gather the teacher and the architectures of a group of students."""
+
+import shutil
+from pathlib import Path
+
+from stages.command import command
+
+
+def main() -> None:
+    """Write models/group: the teacher with its weights, and the architecture of each of `assistants`.
+
+    Methods whose students learn together (ORC, DML) train these architectures from scratch, so their records hold no
+    weights. Reads models/teacher.
+    """
+    from pipeline.params.load import load
+    from pipeline.storage.atomic import replace_folder
+    from pipeline.storage.bundle import add_record
+
+    p = load("assistants")
+
+    def fill(folder: Path) -> None:
+        shutil.copytree("models/teacher", folder, dirs_exist_ok=True)
+        for name, assistant in p["assistants"].items():
+            add_record(folder, name, {"arch": assistant.arch})
+
+    replace_folder(Path("models/group"), fill)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,49 @@
+"""params.yaml is formatted as DVC writes it, so `-S` changes only the lines of its keys."""
+
+import shutil
+from difflib import unified_diff
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+ROOT = Path(__file__).parents[2]
+
+
+def changed_lines(folder: Path, *overrides: str) -> list[str]:
+    """The lines that DVC removes from and adds to params.yaml when it applies the overrides."""
+    file = folder / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", file)
+    before = file.read_text().splitlines(keepends=True)
+    apply_overrides(file, list(overrides))
+    lines = unified_diff(before, file.read_text().splitlines(keepends=True), n=0)
+    return [line.rstrip("\n") for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+
+
+@pytest.mark.parametrize("override", ["orc.beta=0.9", "seeds=[0]", "data.limit=auto", "methods.kd.is=kd"])
+def test_override_with_the_same_value_changes_no_line(tmp_path, override):
+    assert changed_lines(tmp_path, override) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "old", "new"),
+    [
+        ("orc.beta=0.7", "beta: 0.9", "beta: 0.7"),
+        ("student.arch=tiny_plain2_16", "arch: tiny_plain2_12", "arch: tiny_plain2_16"),
+        ("train.flip=true", "flip: auto", "flip: true"),
+        ("data.limit=100", "limit: auto", "limit: 100"),
+        ("train.lr=1e-3", "lr: 0.1", "lr: 0.001"),
+    ],
+)
+def test_override_changes_one_line(tmp_path, override, old, new):
+    removed, added = changed_lines(tmp_path, override)
+    # comments stay in their column
+    assert old in removed and added[1:].split() == removed[1:].replace(old, new).split()
+
+
+def test_each_added_seed_is_one_added_line(tmp_path):
+    assert changed_lines(tmp_path, "seeds=[0,1,2]") == ["+- 1", "+- 2"]
+
+
+def test_removing_a_method_removes_only_its_lines(tmp_path):
+    assert changed_lines(tmp_path, "~methods.dml") == ["-  dml:", "-    is: dml", "-    after: models/group"]

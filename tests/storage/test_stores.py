@@ -1,0 +1,202 @@
+"""The checkpoint store that runs share: keys, locks, and eviction."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cases import METHODS
+from pictures import section
+from run_endings import checkpoint_in
+from safetensors.torch import load_file
+from toy_run import RECIPE, same
+
+from pipeline.core.interface import Network
+from pipeline.data.prepare import prepare
+from pipeline.data.sources.open import open_source
+from pipeline.errors import UserError
+from pipeline.storage import checkpoints as checkpoint_module
+from pipeline.storage.checkpoints import Checkpoint, prune
+from pipeline.storage.folders import discard, sizes_by_age, sweep
+from pipeline.training.session import Session
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_second_run_of_the_same_key_reports_that_it_waits(tmp_path):
+    log, entered = [], threading.Event()
+    second = checkpoint_in(tmp_path, log=log.append)
+
+    def wait() -> None:
+        with second.locked(wait=True):
+            entered.set()
+
+    with checkpoint_in(tmp_path).locked(wait=True):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not entered.wait(0.5)
+        assert log == ["another run of distill-kd with the same key is in progress: waiting for it"]
+    thread.join(timeout=30)
+    assert entered.is_set()
+
+
+def test_second_run_of_the_same_key_that_may_not_wait_is_an_error(tmp_path):
+    with checkpoint_in(tmp_path).locked(wait=True):
+        refused = pytest.raises(
+            UserError, match="another run of distill-kd with the same key is in progress: run the same"
+        )
+        with refused, checkpoint_in(tmp_path).locked(wait=False):
+            raise AssertionError("the lock was acquired twice")
+
+
+def test_folder_removed_while_measuring_is_ignored(tmp_path):
+    """Other runs add and remove files while the size of the store is measured."""
+    (tmp_path / "run/key").mkdir(parents=True)
+    (tmp_path / "run/key/file").write_bytes(b"12345")
+    removed = tmp_path / "run/removed"
+    assert sizes_by_age([removed, tmp_path / "run/key"]) == {tmp_path / "run/key": 5}
+
+
+def test_discard_removes_a_folder_atomically_even_if_killed(tmp_path, monkeypatch):
+    """A process killed within discard leaves a hidden folder, which a later prune or sweep removes once it is old."""
+    folder = tmp_path / "run/key"
+    (folder / "finished").mkdir(parents=True)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        discard(folder)
+    assert not folder.exists() and len(list((tmp_path / "run").iterdir())) == 1
+    discard(folder)
+    (tmp_path / "run/.taken-now").mkdir()
+    prune(tmp_path, 1.0, [])
+    assert [f.name for f in (tmp_path / "run").iterdir()] == [".taken-now"]
+    os.utime(tmp_path / "run/.taken-now", (0, 0))
+    sweep((tmp_path / "run").iterdir())
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_two_runs_can_evict_at_the_same_time(tmp_path, monkeypatch):
+    for name in ("old", "new"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "file").write_bytes(b"1234")
+    os.utime(tmp_path / "run/old", (0, 0))
+    plain = checkpoint_module.sizes_by_age
+
+    def meanwhile(folders):
+        sizes = plain(folders)
+        discard(tmp_path / "run/old")
+        return sizes
+
+    monkeypatch.setattr(checkpoint_module, "sizes_by_age", meanwhile)
+    prune(tmp_path, 4 / 2**30, [])
+    assert {f.name for f in (tmp_path / "run").iterdir() if f.is_dir()} == {"new"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The working directory of a stage: the code, the prepared digits, and a teacher's weights."""
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    data = section("digits", ROOT / "data/digits", limit=40, validation=20)
+    prepare(open_source(data, 0), data, tmp_path / "prepared")
+    (tmp_path / "teacher.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def session_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Session:
+    recipe = SimpleNamespace(**RECIPE, precision="fp32", logit_store="off", pad=None, flip=None)
+    runtime = SimpleNamespace(threads=threads, workers=0, logit_store_gib=1, checkpoint_gib=gib, checkpoint_minutes=1)
+    return Session(
+        "distill-kd",
+        recipe=recipe,
+        parameters={"kd": {"alpha": alpha}},
+        code=("pipeline/methods/kd.py",),
+        runtime=runtime,
+        data=folder / "prepared",
+    )
+
+
+def networks_of(folder: Path, arch: str = "tiny_plain2_12") -> dict[str, Network]:
+    teacher = Network("tiny_plain2_32", weights=folder / "teacher.safetensors", learns=False)
+    return {"student": Network(arch), "teacher": teacher}
+
+
+def key(folder: Path, *, seed=0, arch="tiny_plain2_12", **decides) -> str:
+    return session_of(folder, **decides).key(seed, networks_of(folder, arch))
+
+
+def test_checkpoint_key_depends_on_exactly_what_determines_the_result(project):
+    before = key(project)
+    assert key(project) == before
+
+    def edited(name: str, content: str) -> str:
+        file = project / name
+        original = file.read_bytes()
+        file.write_bytes(original + content.encode())
+        try:
+            return key(project)
+        finally:
+            file.write_bytes(original)
+
+    others = [
+        key(project, seed=1),
+        key(project, alpha=0.8),
+        key(project, threads=2),
+        key(project, arch="tiny_plain2_16"),
+        edited("teacher.safetensors", "x"),
+        edited("prepared/meta.json", " "),
+        edited("pipeline/training/loop.py", "X = 1\n"),
+        edited("pipeline/methods/kd.py", "X = 1\n"),
+        edited("pipeline/core/losses.py", "X = 1\n"),
+        edited("pipeline/data/views.py", "X = 1\n"),
+    ]
+    torch.set_num_threads(1)
+    assert len({before, *others}) == 1 + len(others)
+    for same_key in ("pipeline/methods/orc.py", "pipeline/evaluation/table.py", "pipeline/params/schema.py"):
+        assert edited(same_key, "X = 1\n") == before
+
+
+def test_checkpoint_key_uses_the_code_at_the_start_of_the_stage(project):
+    """An edit while an earlier seed trains does not change the keys of this process."""
+    session = session_of(project)
+    before = session.key(1, networks_of(project))
+    with (project / "pipeline/training/loop.py").open("a") as file:
+        file.write("X = 1\n")
+    assert session.key(1, networks_of(project)) == before != key(project, seed=1)
+
+
+def test_eviction_keeps_the_outputs_of_finished_seeds_that_a_stage_still_needs(project):
+    """Whether another run or the stage's own next seed evicts them, and whether the seed was trained or found."""
+    start = {"student": Network("tiny_plain2_12")}
+    session = session_of(project, gib=1e-9)
+    first = session.train(METHODS["scratch"], start, 0, {})
+    (folder,) = (f for f in session.store.glob("distill-kd/[!.]*") if f.is_dir())
+    discard(folder)
+    session.train(METHODS["scratch"], start, 1, {})
+    again = session_of(project, gib=1e-9)
+    second = again.train(METHODS["scratch"], start, 1, {})  # found in the store
+    again.train(METHODS["scratch"], start, 2, {})
+    session_of(project, gib=1e-9).train(METHODS["scratch"], start, 3, {})
+    for outs in (first, second):
+        assert {f.name for f in outs.iterdir()} == {"networks", "history.csv", "cost.json"}
+        assert load_file(outs / "networks/student.last.safetensors")
+    assert len([f for f in session.store.glob("distill-kd/[!.]*") if f.is_dir()]) == 1
+
+
+def test_runs_with_different_keys_resume_from_their_own_checkpoints(toy, tmp_path):
+    """Two keys in one store: each run resumes from the checkpoint of its own key."""
+    stores = {seed: Checkpoint(tmp_path / "distill-kd" / f"key-{seed}", log=print) for seed in (0, 1)}
+    for seed, store in stores.items():
+        store.folder.mkdir(parents=True)
+        toy.run(METHODS["kd"], toy.start, checkpoint=store, seed=seed).train()
+    for seed, store in stores.items():
+        again = toy.run(METHODS["kd"], toy.start, checkpoint=store, seed=seed).train()
+        whole = toy.run(METHODS["kd"], toy.start, seed=seed).train()
+        assert same(again.networks["student"].last, whole.networks["student"].last)
+        assert store.files()

@@ -1,0 +1,66 @@
+"""A run that is killed and resumed ends bitwise equal to the uninterrupted run."""
+
+import pytest
+from cases import METHODS, start_of
+from run_endings import ends_alike, killed_at, quiet_checkpoint
+from toy_run import same
+
+from pipeline.storage.checkpoints import Checkpoint
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_run_killed_in_every_epoch_resumes_to_the_uninterrupted_result(toy, tmp_path, name):
+    method, start = METHODS[name], start_of(name, toy)
+    whole = toy.run(method, start).train()
+    checkpoint = quiet_checkpoint(tmp_path)
+    # Every restart resumes from the end of the last epoch and is killed some updates later.
+    kills = 0
+    for update in (3, 8, 13, 7, 11, 9, 14, 16, 18, 20, 22, 24, 26, 28, 30):
+        kills += killed_at(toy.run(method, start, checkpoint=checkpoint), update)
+    assert kills >= 2
+    ends_alike(toy.run(method, start, checkpoint=checkpoint).train(), whole)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_run_killed_after_every_batch_resumes_to_the_uninterrupted_result(toy, tmp_path, name):
+    method, start = METHODS[name], start_of(name, toy)
+    whole = toy.run(method, start).train()
+    checkpoint = quiet_checkpoint(tmp_path)
+    updates_per_step = {"dml": 3, "orc": 3}.get(name, 1)
+    kills = 0
+    # minutes=0 saves a checkpoint after every step: each attempt completes one step and is killed in the next.
+    while killed_at(toy.run(method, start, checkpoint=checkpoint, minutes=0.0), updates_per_step + 1):
+        kills += 1
+    assert kills >= whole.steps - 3
+    ends_alike(toy.run(method, start, checkpoint=checkpoint).train(), whole)
+
+
+def test_repeated_runs_are_bitwise_equal(toy):
+    for name in METHODS:
+        start = start_of(name, toy)
+        ends_alike(toy.run(METHODS[name], start).train(), toy.run(METHODS[name], start).train())
+
+
+def test_different_seeds_train_different_weights(toy):
+    one, other = (toy.run(METHODS["scratch"], {}, seed=s).train() for s in (0, 1))
+    assert not same(one.networks["student"].last, other.networks["student"].last)
+
+
+def test_corrupt_checkpoint_is_reported_and_the_previous_one_is_used(toy, tmp_path):
+    method, start = METHODS["kd"], toy.start
+    log = []
+    whole = toy.run(method, start, epochs=4).train()
+    checkpoint = Checkpoint(tmp_path / "run" / "key", log=log.append)
+    checkpoint.folder.mkdir(parents=True)
+    for damage in ("truncate", "flip"):
+        assert killed_at(toy.run(method, start, checkpoint=checkpoint, epochs=4), 12)
+        newest = checkpoint.files()[0]
+        content = bytearray(newest.read_bytes())
+        if damage == "truncate":
+            content = content[: len(content) // 2]
+        else:
+            content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+        assert checkpoint.load() is not None
+        assert log.pop() == f"checkpoint {newest.name} of run is corrupt: using the previous one"
+    ends_alike(toy.run(method, start, checkpoint=checkpoint, epochs=4).train(), whole)
