@@ -17,9 +17,12 @@ def main(
 
     Methods start from models/chains/CHAIN, whose path does not change with the length of the chain.
     """
+    from pipeline.errors import DataError
     from pipeline.storage.atomic import replace_folder
 
     source = Path("models", chain, last)
+    if not source.is_dir():
+        raise DataError(f"{source} is missing: run `dvc repro chain@{chain}`, which trains the chain first")
     replace_folder(Path("models/chains", chain), lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
 
 

@@ -23,6 +23,7 @@ def main() -> None:
     import torch
 
     from pipeline.data.prepared import Prepared
+    from pipeline.errors import DataError
     from pipeline.export.card import card
     from pipeline.export.folder import write_folder
     from pipeline.export.onnx import verify, write_onnx
@@ -35,10 +36,11 @@ def main() -> None:
     data = Prepared.read(Path("data/prepared"))
     selected = select_student(Path("models/students", method), method, weights)
     images, logits = reference_outputs(selected.module, data)
-    results = {
-        "eval": json.loads(Path(f"results/eval/{method}.json").read_text()),
-        "cost": json.loads(Path(f"results/cost/{method}.json").read_text()),
-    }
+    files = {kind: Path("results", kind, f"{method}.json") for kind in ("eval", "cost")}
+    for file in files.values():
+        if not file.is_file():
+            raise DataError(f"{file} is missing: run `dvc repro export`")
+    results = {kind: json.loads(file.read_text()) for kind, file in files.items()}
 
     def fill(folder: Path) -> None:
         write_folder(folder, selected.module, selected.record, data.meta, data.classes)

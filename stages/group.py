@@ -5,6 +5,8 @@ from pathlib import Path
 
 from stages.command import command
 
+TEACHER = Path("models/teacher")
+
 
 def main() -> None:
     """Write models/group: the teacher with its weights, and the architecture of each of `assistants`.
@@ -12,14 +14,17 @@ def main() -> None:
     Methods whose students learn together (ORC, DML) train these architectures from scratch, so their records hold no
     weights. Reads models/teacher.
     """
+    from pipeline.errors import DataError
     from pipeline.params.load import load
     from pipeline.storage.atomic import replace_folder
     from pipeline.storage.bundle import add_record
 
     p = load("assistants")
+    if not TEACHER.is_dir():
+        raise DataError(f"{TEACHER} is missing: run `dvc repro group`, which trains the teacher first")
 
     def fill(folder: Path) -> None:
-        shutil.copytree("models/teacher", folder, dirs_exist_ok=True)
+        shutil.copytree(TEACHER, folder, dirs_exist_ok=True)
         for name, assistant in p["assistants"].items():
             add_record(folder, name, {"arch": assistant.arch})
 

@@ -1,10 +1,14 @@
 """Files and folders that are complete or absent: filled under another name, then renamed."""
 
 import os
+import re
 import shutil
-import socket
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from uuid import uuid4
+
+ABANDONED_AFTER = 24 * 3600  # seconds after which a partial folder is taken for one that a killed process left
 
 
 def replace_folder(
@@ -12,50 +16,54 @@ def replace_folder(
 ) -> None:
     """Fill a new folder beside `target`, then put it in the place of `target`.
 
-    If filling fails nothing is left behind and `target` stays as it was.
+    If filling fails nothing is left behind and `target` stays as it was. Partial folders have names of their own, so
+    two processes may fill the same target at once; the last one to finish wins.
     durable: make the content survive a power failure.
     overwrite: False keeps a `target` that another process has created meanwhile.
     """
-    remove_abandoned(target)
-    partial = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    remove_partial_folders(target, older_than=ABANDONED_AFTER)
+    partial = partial_name(target)
     partial.mkdir(parents=True)
     try:
         fill(partial)
         if durable:
             for path in (*partial.rglob("*"), partial):
                 sync(path)
+        swap(partial, target, overwrite=overwrite)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if overwrite:
-        shutil.rmtree(target, ignore_errors=True)
-    try:
-        partial.rename(target)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
-        if overwrite or not target.exists():
-            raise
     if durable:
         sync(target.parent)
 
 
-def remove_abandoned(target: Path) -> None:
-    """Remove the partial folders of `target` that killed processes of this machine have left."""
-    for partial in target.parent.glob(f".{target.name}.{socket.gethostname()}-*.partial"):
-        process = int(partial.name.removesuffix(".partial").rsplit("-", 1)[1])
-        if process == os.getpid() or not is_running(process):
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def is_running(process: int) -> bool:
-    """Whether this machine runs a process of this ID."""
+def swap(partial: Path, target: Path, *, overwrite: bool) -> None:
+    """Rename a filled folder to `target`. An existing target is renamed aside first, so it is never half deleted."""
+    aside = partial_name(target)
+    if overwrite and target.exists():
+        target.rename(aside)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        partial.rename(target)
+    except OSError:
+        if overwrite or not target.exists():
+            if aside.exists() and not target.exists():
+                aside.rename(target)
+            raise
+        shutil.rmtree(partial, ignore_errors=True)  # another process has created the target
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def partial_name(target: Path) -> Path:
+    """A new hidden name beside `target`."""
+    return target.with_name(f".{target.name}.{uuid4().hex}.partial")
+
+
+def remove_partial_folders(target: Path, *, older_than: float = 0.0) -> None:
+    """Remove partial folders of `target` that killed processes have left.  older_than: seconds."""
+    form = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.partial")
+    for folder in target.parent.glob(".*.partial"):
+        if form.fullmatch(folder.name) and time.time() - folder.stat().st_mtime >= older_than:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_file(target: Path, parts: Iterable[bytes | memoryview], *, durable: bool = False) -> None:
@@ -64,7 +72,7 @@ def replace_file(target: Path, parts: Iterable[bytes | memoryview], *, durable: 
     If writing fails nothing is left behind and `target` stays as it was.
     durable: make the content survive a power failure.
     """
-    partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    partial = target.with_name(f"{target.name}.{uuid4().hex}.tmp")
     try:
         with partial.open("wb") as out:
             for part in parts:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from pipeline.errors import UserError
-from pipeline.storage.atomic import replace_file, replace_folder
+from pipeline.storage.atomic import remove_partial_folders, replace_file, replace_folder
 from pipeline.storage.folders import discard, sizes_by_age, sweep
 
 MAGIC = b"group-distillation checkpoint 1\n"
@@ -33,7 +33,7 @@ def store_root(project: Path) -> Path:
 
 
 class Checkpoint:
-    """The checkpoints of one seed of one run. Only rank 0 uses them, except for the legs of independent networks.
+    """The checkpoints of one seed of one run. Only rank 0 reads and writes them, except for independent legs.
 
     prefix: of the names of its files.  log: receives messages.
     """
@@ -111,6 +111,7 @@ class Checkpoint:
 
         write: fills a folder.  Raises UserError if the disk is full.
         """
+        remove_partial_folders(self.finished)  # this run holds the lock, so a killed run has left them
         try:
             replace_folder(self.finished, write, durable=True)
         except (OSError, SafetensorError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOMS = ("pipeline", "stages")
+WITH_MESSAGE = ("UserError", "ParamsError", "DataError", "Interrupted", "ValueError", "TypeError")
 NOT_COMPUTING = ("pipeline/errors.py", "pipeline/progress.py", "pipeline/params/", "stages/command.py")
 
 
@@ -37,23 +38,27 @@ def import_closure(root: Path, files: Iterable[str]) -> list[str]:
 
 
 def imported_files(root: Path, file: Path) -> Iterator[str]:
-    """The project's files that a file imports."""
-    for module in imported_modules(file):
-        if module.split(".")[0] in ROOMS:
-            path = Path(*module.split("."))
-            for found in (path.with_suffix(".py"), path / "__init__.py"):
+    """The project's files that a file imports, with the `__init__.py` of the packages that contain them."""
+    for module in imported_modules(root, file):
+        parts = module.split(".")
+        if parts[0] in ROOMS:
+            packages = [Path(*parts[:k], "__init__.py") for k in range(1, len(parts) + 1)]
+            for found in (Path(*parts).with_suffix(".py"), *packages):
                 if (root / found).is_file():
                     yield found.as_posix()
 
 
-def imported_modules(file: Path) -> Iterator[str]:
-    """The modules that a file imports, at the top or within functions."""
+def imported_modules(root: Path, file: Path) -> Iterator[str]:
+    """The absolute names of the modules that a file imports, at the top or within functions."""
+    package = file.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def computation(file: Path) -> str:
@@ -62,26 +67,23 @@ def computation(file: Path) -> str:
 
 
 class WithoutText(ast.NodeTransformer):
-    """Removes docstrings, calls that print or log, and the arguments of raised errors."""
+    """Removes docstrings, calls that print or log, and the messages of raised errors."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """Drop statements that are a string, or a call of `print` or of a method `log`."""
+        """Drop statements that are a string, or that print or log."""
         value = node.value
         text = isinstance(value, ast.Constant) and isinstance(value.value, str)
         return ast.Pass() if text or is_message(value) else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        """Keep which error is raised, but not its message."""
-        if isinstance(node.exc, ast.Call):
+        """Keep which error is raised, but not its message. Other exceptions may carry values, which are kept."""
+        if isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func) in WITH_MESSAGE:
             node.exc = node.exc.func
         return node
 
 
 def is_message(value: ast.expr) -> bool:
-    """Whether an expression prints, or logs by a method of that name."""
-    if not isinstance(value, ast.Call):
+    """Whether an expression only prints, or logs by a method of the object or of its progress display."""
+    if not isinstance(value, ast.Call) or any(isinstance(node, ast.NamedExpr) for node in ast.walk(value)):
         return False
-    function = value.func
-    return (isinstance(function, ast.Name) and function.id == "print") or (
-        isinstance(function, ast.Attribute) and function.attr == "log"
-    )
+    return ast.unparse(value.func) in ("print", "self.log", "self.progress.log")

@@ -51,7 +51,7 @@ class Session:
         self.environment = launch.environment(self.accelerator, runtime.threads, recipe)
         self.root = Path.cwd()
         self.store = store_root(self.root)
-        # Digests of the code as it was when this process imported it, even if a file is edited before the last seed.
+        # Digests of the code as it was when the session began, even if a file is edited before the last seed.
         self.code_digest = code_digest(self.root, [*code, "pipeline/training/session.py"])
         self.training_digest = code_digest(self.root, ["pipeline/training/session.py"])
         self.in_use: list[Path] = []

@@ -89,8 +89,9 @@ class TrainState:
         return rows_of_epoch(leg.number, epoch, means)
 
     def end_epoch(self, epoch: int) -> None:
-        """Move on to the next epoch."""
-        self.count_time()
+        """Move on to the next epoch. Epoch 0, of a leg without epochs, has trained nothing and counts no time."""
+        if epoch > 0:
+            self.count_time()
         self.step, self.epoch = 0, epoch + 1
 
     def end_leg(self, leg: PlannedLeg) -> None:

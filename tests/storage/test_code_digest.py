@@ -78,3 +78,31 @@ def test_import_closure_includes_imports_within_functions():
     closure = import_closure(ROOT, STAGE)
     assert {"pipeline/training/loop.py", "pipeline/runtime/determinism.py", "pipeline/core/losses.py"} <= set(closure)
     assert not [file for file in closure if file.startswith(("pipeline/evaluation", "pipeline/export"))]
+
+
+@pytest.mark.parametrize(
+    ("line", "edited"),
+    [
+        ("from .edited import f", "def f(): return 2"),  # a relative import
+        ("from . import edited", "def f(): return 2"),
+        ("import torch\ntorch.log(p, out=p)", None),  # a statement that is no message
+        ("raise Found(1)", None),  # an exception that carries a value
+        ("print(n := 1)", None),
+    ],
+)
+def test_what_only_looks_like_a_message_or_is_imported_relatively_is_part_of_the_key(project, line, edited):
+    module = project / "pipeline/methods/mine.py"
+    module.write_text(line + "\n")
+    (project / "pipeline/methods/edited.py").write_text("def f(): return 1\n")
+    before = code_digest(project, ["pipeline/methods/mine.py"])
+    if edited:
+        (project / "pipeline/methods/edited.py").write_text(edited + "\n")
+    else:
+        module.write_text(line.replace("p,", "2 * p,").replace("1", "2") + "\n")
+    assert code_digest(project, ["pipeline/methods/mine.py"]) != before
+
+
+def test_a_packages_init_file_is_part_of_the_key(project):
+    before = code_digest(project, STAGE)
+    (project / "pipeline/__init__.py").write_text("import torch\n")
+    assert code_digest(project, STAGE) != before
