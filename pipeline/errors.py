@@ -15,3 +15,9 @@ class ParamsError(UserError):
 
 class DataError(UserError):
     """A file, a row or a folder of the data is missing or unusable."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, at most 200 characters; its type if it has no message."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -2,18 +2,21 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from stages.command import command
+from stages.command import check_name, command
 
 
 def main(
     chain: Annotated[
-        str, typer.Argument(help="takd: the predecessor guides the assistant; dgkd: all networks before it do.")
+        Literal["takd", "dgkd"],
+        typer.Argument(help="takd: the predecessor guides the assistant; dgkd: all networks before it do."),
     ],
-    name: Annotated[str, typer.Argument(help="The assistant: a key of `assistants` in params.yaml.")],
+    name: Annotated[
+        str, typer.Argument(callback=check_name, help="The assistant: a key of `assistants` in params.yaml.")
+    ],
 ) -> None:
     """Train the teacher assistant NAME of CHAIN (assistants.NAME, train.*, and the section of the chain's method).
 

@@ -2,16 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from stages.command import command
+from stages.command import check_name, command
 
 
 def main(
-    chain: Annotated[str, typer.Argument(help="The chain: takd or dgkd.")],
-    last: Annotated[str, typer.Argument(help="Its last network: the value of student.after.")],
+    chain: Annotated[Literal["takd", "dgkd"], typer.Argument(help="The chain.")],
+    last: Annotated[str, typer.Argument(callback=check_name, help="Its last network: the value of student.after.")],
 ) -> None:
     """Copy models/CHAIN/LAST, the chain up to the network LAST, to models/chains/CHAIN.
 

@@ -1,5 +1,6 @@
 """Check params.yaml before anything runs."""
 
+import os
 from pathlib import Path
 
 from stages.command import command
@@ -19,7 +20,7 @@ def main() -> None:
     root = Path(data.root)
     if data.source in ("fashion_mnist", "cifar10", "cifar100"):
         root.mkdir(parents=True, exist_ok=True)  # the download goes there; DVC requires that a dependency exists
-    elif not root.is_dir():
+    elif not os.path.isdir(root):  # never raises, unlike Path.is_dir
         from pipeline.errors import ParamsError
 
         raise ParamsError(f"params.yaml: data.root: the folder {data.root!r} does not exist")

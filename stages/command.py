@@ -2,14 +2,16 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import ParamsError, UserError, first_line
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -22,12 +24,30 @@ def command(main: Callable[..., Any]) -> None:
     except UserError as error:
         print_error(str(error))
         sys.exit(error.exit_code)
-    except OSError as error:  # shutil.copytree gives the error number only within its message
-        full = next((code for code in DISK_FULL if error.errno == code or f"[Errno {code}]" in str(error)), None)
-        if full is None:
-            raise
-        print_error(f"{os.strerror(full)}: free space and run the same command again")
+    except OSError as error:
+        print_error(describe(error))
         sys.exit(1)
+
+
+def describe(error: OSError) -> str:
+    """One line about a file that cannot be read or written: the system's reason and, where it is known, the file."""
+    # shutil.copytree gives the error number only within its message
+    full = next((code for code in DISK_FULL if error.errno == code or f"[Errno {code}]" in str(error)), None)
+    if full is not None:
+        return f"{os.strerror(full)}: free space and run the same command again"
+    file = error.filename2 or error.filename
+    where = f"{ascii(os.fsdecode(file))[1:-1][:300]}: " if isinstance(file, str | bytes | os.PathLike) else ""
+    return f"{where}{error.strerror or first_line(error)}"
+
+
+def check_name(value: str) -> str:
+    """The callback of an argument that names an entry of params.yaml. Raises ParamsError for anything but a name.
+
+    The argument is part of paths that a stage replaces, so `..` and an empty name must not reach them.
+    """
+    if not NAME.fullmatch(value):
+        raise ParamsError(f"{value[:100]!r} is not a name of letters, digits, _ and -")
+    return value
 
 
 def print_error(message: str) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from stages.command import command
+from stages.command import check_name, command
 
 
 def main(
-    method: Annotated[str, typer.Argument(help="An entry of `methods` in params.yaml, e.g. orc.")],
+    method: Annotated[str, typer.Argument(callback=check_name, help="An entry of `methods` in params.yaml, e.g. orc.")],
 ) -> None:
     """Train a student, or a group, by METHOD, once for each seed (methods.METHOD, the section METHOD, train.*).
 
@@ -69,7 +69,7 @@ def main(
     replace_folder(Path("models/students", method), fill_students)
     replace_folder(Path("results/train", method), fill_records)
     Path("results/cost").mkdir(parents=True, exist_ok=True)
-    join_cost(Path(f"results/cost/{method}.json"), trained, p.plain())
+    join_cost(Path(f"results/cost/{method}.json"), trained, p.plain(), Path("results/train", method))
 
 
 if __name__ == "__main__":

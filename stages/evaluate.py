@@ -1,16 +1,15 @@
 """Evaluate the networks of a method on the test split."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from stages.command import command
+from stages.command import check_name, command
 
 
 def main(
-    method: Annotated[str, typer.Argument(help="An entry of `methods` in params.yaml, e.g. orc.")],
+    method: Annotated[str, typer.Argument(callback=check_name, help="An entry of `methods` in params.yaml, e.g. orc.")],
 ) -> None:
     """Evaluate all networks of METHOD on the test split, with their last and their best weights.
 
@@ -26,36 +25,32 @@ def main(
 
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
+    from pipeline.evaluation.predictions import write_predictions
     from pipeline.evaluation.testing import Tester, predictions
     from pipeline.runtime.determinism import enable_determinism
+    from pipeline.storage.bundle import read_run, seed_folders
+    from pipeline.storage.documents import write_json
 
     torch.set_num_threads(runtime().threads)
     enable_determinism()
-    tester = Tester(Prepared.read(Path("data/prepared")))
-    runs = sorted(Path("models/students", method).glob("seed-*"), key=lambda run: int(run.name.split("-")[1]))
+    data = Prepared.read(Path("data/prepared"))
+    tester = Tester(data)
+    runs = seed_folders(Path("models/students", method))
     if not runs:
         raise DataError(f"models/students/{method} is missing: run `python -m stages.distill {method}` (or dvc repro)")
     seeds: dict[str, Any] = {}
     tables = []
     metadata: dict[str, Any] = {}
     for run in runs:
-        metadata = json.loads((run / "run.json").read_text())
+        metadata = read_run(run)
         result, logits = tester.evaluate_seed(run, metadata)
         seeds[str(metadata["seed"])] = result
         tables += [predictions(metadata["seed"], name, z, tester.labels) for name, z in logits.items()]
     report = {key: metadata[key] for key in ("method", "is", "student", "members")}
-    write_table(Path("results/predictions", f"{method}.parquet"), tables)
+    write_predictions(Path("results/predictions", f"{method}.parquet"), tables)
     out = Path("results/eval", f"{method}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**report, "n_images": len(tester.labels), "seeds": seeds}, indent=1) + "\n")
-
-
-def write_table(file: Path, tables: list[Any]) -> None:
-    """Write polars data frames to one Parquet file, one after another."""
-    import polars as pl
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pl.concat(tables).write_parquet(file, compression="zstd", statistics=False)
+    write_json(out, {**report, "classes": data.classes, "n_images": len(tester.labels), "seeds": seeds}, indent=1)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ def main(
     The pipeline depends on the manifest instead of the images. No stage of dvc.yaml writes it, so run this command
     again when the images have changed.
     """
+    from pipeline.data.class_names import shown
     from pipeline.data.sources.streamed import write_manifest
 
     found = write_manifest(images, manifest, on_error="skip" if skip else "fail")
     counts = ", ".join(f"{len(files)} {split}" for split, files in found.files.items())
-    print(f"{manifest}: {counts} images, {len(found.classes)} classes")
+    print(f"{shown(manifest)}: {counts} images, {len(found.classes)} classes")
     for name, reason in found.skipped:
-        print(f"skipped {name}: {reason}")
+        print(f"skipped {shown(name)}: {reason}")
 
 
 if __name__ == "__main__":

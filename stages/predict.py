@@ -17,27 +17,49 @@ def main(
 ) -> None:
     """Print the most probable classes of every IMAGE with their probabilities.
 
-    A file that is not an image is reported on standard error and skipped, and the exit status is then 1.
+    A file that cannot be classified is reported on standard error, and the exit status is then 1. In a folder, files
+    whose names do not end as those of images are skipped.
     """
     import json
     import sys
+    from io import TextIOWrapper
 
+    from pipeline.data.class_names import shown
     from pipeline.errors import DataError
-    from pipeline.export.prediction import Predictor, find_files
+    from pipeline.export.prediction import Predictor, find_images
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have any character
     predict, failed = Predictor(model), False
-    for file in find_files(images):
+
+    def report(error: DataError) -> None:
+        """Print an error and remember that there was one."""
+        nonlocal failed
+        print(f"error: {error}", file=sys.stderr)
+        failed = True
+
+    for path in images:
         try:
-            prediction = predict(file, top)
+            found = find_images(path)
         except DataError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed = True
+            report(error)
             continue
-        if as_json:
-            print(json.dumps(asdict(prediction)))
-        else:
-            pairs = zip(prediction.classes, prediction.probabilities)
-            print("  ".join([prediction.image, *(f"{c} {p:.4f}" for c, p in pairs)]))
+        for error in found.failed:
+            report(error)
+        if found.skipped:
+            files = "1 file that is no image" if found.skipped == 1 else f"{found.skipped} files that are no images"
+            print(f"skipped {files} by name", file=sys.stderr)
+        for file in found.files:
+            try:
+                prediction = predict(file, top)
+            except DataError as error:
+                report(error)
+                continue
+            if as_json:
+                print(json.dumps(asdict(prediction)))
+            else:
+                pairs = zip(prediction.classes, prediction.probabilities)
+                print("  ".join([shown(prediction.image), *(f"{c} {p:.4f}" for c, p in pairs)]))
     if failed:
         raise typer.Exit(1)
 

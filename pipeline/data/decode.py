@@ -1,7 +1,11 @@
-"""Decode images of any format that Pillow reads into arrays of pixels."""
+"""Decode images of the formats below into arrays of pixels."""
 
-from collections.abc import Callable, Iterable, Iterator
+import ctypes
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -10,12 +14,28 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import DataError
+from pipeline.data.class_names import regular, shown
+from pipeline.errors import DataError, first_line
 
+# Pillow knows more formats, and starts a program for some of them: Ghostscript for EPS, whatever the file is called.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 100_000_000
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound, which prints a warning before it is an error: see MAX_PIXELS
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs
 # Pillow's modes without colour
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 CHUNK = 256
 T = TypeVar("T")
+
+
+def silence_pillow() -> None:
+    """Let Pillow and its C library libtiff print nothing: an image is decoded, or an error names it."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    with suppress(AttributeError, OSError):  # a Pillow that is built without libtiff
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+
+
+silence_pillow()
 
 
 def is_grey(image: Path | bytes, name: str) -> bool:
@@ -29,16 +49,16 @@ def decode(image: Path | bytes, name: str, *, channels: int) -> np.ndarray:
 
     image: a file, or its content.  name: what messages call the image.  channels: 1 (grey) or 3 (RGB).
     The EXIF orientation is applied. Values of 16 bits keep their upper 8. Transparent pixels are blended with black.
-    Raises DataError, which names the image, if it is empty, cannot be read or cannot be decoded.
+    Raises DataError, which names the image, if it is empty, too large, cannot be read or cannot be decoded.
     """
     with open_image(image, name) as picture:
         try:
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             pixels = to_mode(upright, "L" if channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{name} cannot be decoded: {error}") from None
-    return np.asarray(pixels).reshape(pixels.height, pixels.width, channels)
+            return np.asarray(pixels).reshape(pixels.height, pixels.width, channels)
+        except Exception as error:  # decoders raise exceptions of many types for a damaged file
+            raise undecodable(name, error) from None
 
 
 def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -52,18 +72,40 @@ def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
 
 
-def open_image(image: Path | bytes, name: str) -> Image.Image:
-    """Open an image without decoding its pixels. Raises DataError as `decode` does."""
+def open_image(image: Path | bytes, name: str, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Open an image without decoding its pixels.
+
+    formats: Pillow's names of the formats to try.
+    Raises DataError as `decode` does, and TypeError if the image is neither a Path nor bytes.
+    """
+    if not isinstance(image, bytes | Path):
+        raise TypeError(f"an image must be a Path or bytes, got {type(image).__name__}")
+    size = len(image) if isinstance(image, bytes) else regular(image, shown(name)).st_size
+    if size == 0:
+        raise DataError(f"{shown(name)} is empty (zero bytes)")
     try:
-        if (isinstance(image, bytes) and not image) or (isinstance(image, Path) and image.stat().st_size == 0):
-            raise DataError(f"{name} is empty (zero bytes)")
-        return Image.open(BytesIO(image) if isinstance(image, bytes) else image)
+        picture = Image.open(BytesIO(image) if isinstance(image, bytes) else image, formats=tuple(formats))
     except UnidentifiedImageError:
-        raise DataError(f"{name} is not an image, or its format is unknown to Pillow") from None
+        known = ", ".join(formats)
+        raise DataError(f"{shown(name)} is not an image, or its format is unknown: expected {known}") from None
     except OSError as error:
-        raise DataError(f"{name} cannot be {'read' if error.errno else 'decoded'}: {error}") from None
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be decoded: {error}") from None
+        if not error.errno:
+            raise undecodable(name, error) from None
+        raise DataError(f"{shown(name)} cannot be read: {error.strerror}") from None
+    except Exception as error:
+        raise undecodable(name, error) from None
+    width, height = picture.size
+    if 0 < width * height <= MAX_PIXELS:
+        return picture
+    picture.close()
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{shown(name)} has {width}x{height} pixels; at most {MAX_PIXELS:,} pixels are decoded")
+    raise DataError(f"{shown(name)} cannot be decoded: it has no pixels")
+
+
+def undecodable(name: str, error: Exception) -> DataError:
+    """The error for an image that a decoder refuses, in one line."""
+    return DataError(f"{shown(name)} cannot be decoded: {shown(first_line(error))}")
 
 
 def to_mode(picture: Image.Image, mode: str) -> Image.Image:

@@ -63,6 +63,7 @@ def visible_rows(name: str, member: Member, labels: np.ndarray, seed: int) -> np
     for each member. With `keeps` = "i/n", the member gets shard i of n; the shards of members with the same n are
     disjoint.
     labels: [N], of all training images.
+    Raises ParamsError if the member sees no image.
     """
     kept = []
     for label in sorted(set(labels.tolist()) - set(member.lacks)):
@@ -76,4 +77,9 @@ def visible_rows(name: str, member: Member, labels: np.ndarray, seed: int) -> np
             kept.append(draw.permutation(rows)[: max(1, round(member.keeps * len(rows)))])
         else:
             kept.append(rows)
-    return np.sort(np.concatenate(kept))
+    if not kept:
+        raise ParamsError(f"{KEY}.{name}.lacks: no training image is left: the other classes have none")
+    seen = np.sort(np.concatenate(kept))
+    if not len(seen):
+        raise ParamsError(f"{KEY}.{name}.keeps: shard {member.keeps} has no training image: the classes are too small")
+    return seen

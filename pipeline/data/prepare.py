@@ -2,18 +2,21 @@
 
 import csv
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.data.class_names import write_class_names
 from pipeline.data.decode import fitted
+from pipeline.data.prepared import META
 from pipeline.data.source import Defaults, Source
 from pipeline.data.split import stratified
 from pipeline.errors import DataError
 from pipeline.storage.atomic import replace_folder
+from pipeline.storage.documents import write_json
+from pipeline.storage.folders import file_digest
 
 # split -> the source's split that its images come from, and their rows there
 Chosen = dict[str, tuple[str, np.ndarray]]
@@ -85,13 +88,14 @@ def write(source: Source, data: Any, folder: Path) -> Report:
         file = folder / f"{split}.npy"
         pixels[split] = write_images(source, *chosen[split], file, size, shape)
         shape = pixels[split].shape
-        sha256[split] = digest(file)
+        sha256[split] = file_digest(file)
     if source.manifest is not None:
         pixels["train"] = sample(source, *chosen["train"], folder / "sample.npy", size)
         shape = pixels["train"].shape
     assert shape is not None
     write_table(source, chosen, folder)
-    sha256["split"] = digest(folder / "split.parquet")
+    sha256["split"] = file_digest(folder / "split.parquet")
+    sha256["classes"] = file_digest(folder / "classes.txt")
     mean, std = pixels["train"].moments()
     meta = {
         "source": data.source,
@@ -106,7 +110,7 @@ def write(source: Source, data: Any, folder: Path) -> Report:
         "counts": {split: len(chosen[split][1]) for split in SPLITS},
         "sha256": sha256,
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    write_json(folder / META, meta)
     if source.manifest is not None:
         return Report(meta, source.skipped, shared=None)
     known = pixels["train"].hashes | pixels["validation"].hashes
@@ -132,7 +136,7 @@ def write_table(source: Source, chosen: Chosen, folder: Path) -> None:
         )
         frames.append(frame.hstack(source.manifest.times[origin][rows]) if source.manifest else frame)
     pl.concat(frames).write_parquet(folder / "split.parquet", compression="zstd", statistics=False)
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in source.classes), "utf-8")
+    write_class_names(folder / "classes.txt", source.classes)
     if source.skipped:
         with (folder / "skipped.csv").open("w", newline="") as out:
             csv.writer(out, lineterminator="\n").writerows([("source", "reason"), *source.skipped])
@@ -217,12 +221,3 @@ def shape_text(shape: Any) -> str:
 def padding(defaults: Defaults, size: int) -> int:
     """The source's padding in pixels, or an eighth of `size`, the shorter side of the images."""
     return max(1, round(size / 8)) if defaults.pad is None else defaults.pad
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file's content."""
-    total = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()

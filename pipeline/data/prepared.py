@@ -1,15 +1,18 @@
 """Read what `prepare` wrote: images as memory-mapped arrays, and a table with one row per image."""
 
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from pipeline.errors import DataError
+from pipeline.data.class_names import read_class_names
+from pipeline.errors import DataError, first_line
+from pipeline.storage.documents import Document, damaged, read_bytes, read_json
+from pipeline.storage.folders import file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +21,29 @@ if TYPE_CHECKING:
     from pipeline.data.views import Views
 
 SPLITS = ("train", "validation", "test")
+OUTSIDE = r"^$|^/|\x00|(^|/)\.\.(/|$)"  # paths that are not below the folder of the images
+META = "meta.json"
+RERUN = "dvc repro prepare"
+COLUMNS = {"index": "Int64", "source": "String", "label": "Int64", "class": "String", "split": "String"}
+STREAMED_COLUMNS = {"size": "Int64", "mtime": "Int64"}
+Positive = Annotated[int, Field(ge=1)]
+Counts = Annotated[dict[str, Positive], Field(min_length=len(SPLITS), max_length=len(SPLITS))]
+
+
+class MetaDocument(Document):
+    """The schema of meta.json, whose keys `Meta` describes."""
+
+    source: str
+    root: str | None
+    num_classes: Positive
+    in_chans: Annotated[int, Field(ge=1, le=4)]
+    image_size: tuple[Positive, Positive]
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+    pad: Annotated[int, Field(ge=0)]
+    flip: bool
+    counts: Counts
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -26,8 +52,8 @@ class Meta:
 
     source: `data.source`.  root: folder of a streamed data set's images; else None.  image_size: height and width.
     mean, std: per channel, of the training pixels in [0, 1].  pad: pixels around a training image before a random crop.
-    flip: whether training images are mirrored.  counts: images of each split.  sha256: digest of each array and of the
-    table.
+    flip: whether training images are mirrored.  counts: images of each split.  sha256: digest of each array, of the
+    table and of the class names.
     """
 
     source: str
@@ -51,38 +77,71 @@ class Prepared:
 
     @classmethod
     def read(cls, folder: Path) -> "Prepared":
-        """Read meta.json. Raises DataError if it is missing."""
-        try:
-            meta = json.loads((folder / "meta.json").read_text())
-        except FileNotFoundError:
-            raise DataError(
-                f"{folder / 'meta.json'} is missing: run `python -m stages.prepare` (or dvc repro)"
-            ) from None
-        return cls(folder, Meta(**{**meta, "image_size": tuple(meta["image_size"])}))
+        """Read meta.json. Raises DataError if it is missing or damaged."""
+        meta = Meta(**read_json(folder / META, MetaDocument, rerun=RERUN))
+        if set(meta.counts) != set(SPLITS) or not len(meta.mean) == len(meta.std) == meta.in_chans:
+            raise damaged(folder / META, "its splits or channels do not fit each other", rerun=RERUN)
+        return cls(folder, replace(meta, image_size=(meta.image_size[0], meta.image_size[1])))
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of meta.json. It changes with the images, too, because meta.json holds their digests."""
-        return hashlib.sha256((self.folder / "meta.json").read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(self.folder / META, rerun=RERUN)).hexdigest()
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes, by label."""
-        return (self.folder / "classes.txt").read_text("utf-8").splitlines()
+        """The names of the classes, by label. Raises DataError if they are missing or damaged."""
+        return read_class_names(self.intact("classes.txt"))
+
+    def intact(self, name: str) -> Path:
+        """A file of the folder. Raises DataError if it is missing, or if its digest is not the one in meta.json."""
+        file = self.folder / name
+        if not file.is_file():
+            raise DataError(f"{file} is missing: run `{RERUN}`")
+        if file_digest(file) != self.meta.sha256.get(file.stem):
+            raise damaged(file, f"its SHA-256 is not the one in {META}", rerun=RERUN)
+        return file
 
     @cached_property
     def table(self) -> Any:
         """One row per image, with columns `index`, `source`, `label`, `class` and `split`.
 
-        A streamed data set adds `size` (bytes) and `mtime` (ns).
+        A streamed data set adds `size` (bytes) and `mtime` (ns). Raises DataError if the table is damaged.
         """
         import polars as pl
 
-        return pl.read_parquet(self.folder / "split.parquet")
+        file = self.intact("split.parquet")
+        try:
+            table = pl.read_parquet(file)
+        except Exception as error:  # polars raises many types
+            raise damaged(file, first_line(error), rerun=RERUN) from None
+        expected = {**COLUMNS, **(STREAMED_COLUMNS if self.meta.root is not None else {})}
+        if {name: str(kind) for name, kind in table.schema.items()} != expected or table.null_count().sum_horizontal()[
+            0
+        ]:
+            raise damaged(file, f"its columns are not {', '.join(expected)}", rerun=RERUN)
+        if dict(table.group_by("split").len().iter_rows()) != self.meta.counts:
+            raise damaged(file, f"its images are not those that {META} counts", rerun=RERUN)
+        if self.meta.root is not None and table["source"].str.contains(OUTSIDE).any():
+            raise damaged(file, "a path leads out of the folder of the images", rerun=RERUN)
+        if not table["label"].is_between(0, self.meta.num_classes - 1).all():
+            raise damaged(file, f"a label is not below {self.meta.num_classes}", rerun=RERUN)
+        return table
 
     def images(self, split: str) -> np.ndarray:
-        """The images of a split, memory-mapped: [N, H, W, C_in] uint8. A streamed data set has none."""
-        return np.load(self.folder / f"{split}.npy", mmap_mode="r")
+        """The images of a split, memory-mapped: [N, H, W, C_in] uint8. A streamed data set has none.
+
+        Raises DataError if they are missing or damaged.
+        """
+        file = self.intact(f"{split}.npy")
+        try:
+            images = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged(file, str(error), rerun=RERUN) from None
+        expected = (self.meta.counts[split], *self.meta.image_size, self.meta.in_chans)
+        if images.shape != expected or images.dtype != np.uint8:
+            raise damaged(file, f"its shape is {images.shape}, but {META} says {expected}", rerun=RERUN)
+        return images
 
     def labels(self, split: str) -> np.ndarray:
         """The labels of a split: [N] int64."""

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pipeline.core.randomness import uniforms
-from pipeline.data.decode import decode
+from pipeline.data.class_names import regular, shown
+from pipeline.data.decode import decode, open_image
 from pipeline.data.views import Views
 from pipeline.errors import DataError
 
@@ -83,23 +84,22 @@ class StreamedViews:
         torchvision decodes JPEG files, twice as fast as Pillow, which decodes all others. Raises DataError if the file
         is missing, has changed or cannot be decoded.
         """
-        from torchvision.io import ImageReadMode, decode_jpeg, read_file
-
         file = self.root / self.names[i]
+        name = shown(file)
         try:
-            stat = file.stat()
-        except OSError:
-            raise DataError(f"{file} is missing, but the manifest lists it: {REWRITE}") from None
-        if (stat.st_size, stat.st_mtime_ns) != (self.sizes[i], self.mtimes[i]):
-            raise DataError(f"{file} has changed since the manifest was written: {REWRITE}")
-        if file.suffix.lower() in (".jpg", ".jpeg"):
-            try:
-                pixels = decode_jpeg(read_file(str(file)), ImageReadMode.RGB, apply_exif_orientation=True)
-                assert isinstance(pixels, Tensor)
-                return pixels
-            except RuntimeError:
-                pass  # CMYK, or another format with this suffix: Pillow decodes it, or its error says why not
-        return torch.from_numpy(decode(file, str(file), channels=self.in_chans).copy()).permute(2, 0, 1)
+            status = file.stat()
+            if (status.st_size, status.st_mtime_ns) != (self.sizes[i], self.mtimes[i]):
+                raise DataError(f"{name} has changed since the manifest was written: {REWRITE}")
+            regular(file, name)
+            content = file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"{name} is missing, but the manifest lists it: {REWRITE}") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        pixels = fast_jpeg(content, name) if file.suffix.lower() in (".jpg", ".jpeg") else None
+        if pixels is None:
+            pixels = torch.from_numpy(decode(content, name, channels=self.in_chans).copy()).permute(2, 0, 1)
+        return pixels
 
     def decoded(self, index: Tensor) -> list[Tensor]:
         """Images on the device, each [C_in, H, W] uint8 in its own size.  index: [B]."""
@@ -153,6 +153,24 @@ class StreamedViews:
         images: [M, H, W, C_in] float32 in [0, 255].  labels: [M].
         """
         return Joined(self, images, labels)
+
+
+def fast_jpeg(content: bytes, name: str) -> Tensor | None:
+    """Decode the content of a JPEG file with torchvision: [3, H, W] uint8.
+
+    Returns None for what torchvision cannot decode: CMYK, another format with this suffix, or a damaged file. Pillow
+    decodes it, or its error says why not. Pillow reads the header first, because torchvision has no bound on the size.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    try:
+        open_image(content, name, ("JPEG",)).close()
+        encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        pixels = decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
+    except Exception:
+        return None
+    assert isinstance(pixels, Tensor)
+    return pixels
 
 
 class Joined:

@@ -3,7 +3,6 @@
 The module reads results/eval and results/cost. It does not format, draw or load a network, and it imports no torch.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.statistics import Comparison, Estimate, compare, estimate, holm_verdicts
+from pipeline.storage.documents import damaged
+from pipeline.storage.folders import file_digest
 
 REFERENCE = "kd"
 AVERAGED_METRICS = ("top5", "error1", "error5", "nll", "ece")
@@ -28,6 +30,7 @@ class Outcome:
         control: Whether the method is a control, which the report lists in a table of its own.
         seeds: Maps a seed to its results, as results/eval/NAME.json stores them.
         n_images: Number of test images.
+        classes: The class names, in the order of the labels.
         cost: The content of results/cost/NAME.json.
         student: Name of the trained student, or None if the method trains a group.
         members: Names of the group's members; empty if the method trains a student.
@@ -38,6 +41,7 @@ class Outcome:
     control: bool
     seeds: dict[int, dict[str, Any]]
     n_images: int
+    classes: list[str]
     cost: dict[str, Any]
     student: str | None
     members: list[str]
@@ -95,40 +99,53 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
         results: The folder results/.
 
     Raises:
-        DataError: If a file or a seed is missing.
+        DataError: If a file or a seed is missing, if a file is damaged, or if the methods were tested on other data.
     """
-    return [outcome(name, entry.control, seeds, results) for name, entry in methods.items()]
+    found = [outcome(name, entry.control, seeds, results) for name, entry in methods.items()]
+    for other in found[1:]:
+        if (other.classes, other.n_images) != (found[0].classes, found[0].n_images):
+            names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
+            raise DataError(f"{names} are of different test images or classes: run `dvc repro`")
+    return found
 
 
 def outcome(name: str, control: bool, seeds: list[int], results: Path) -> Outcome:
     """Read the results of one method.
 
     Raises:
-        DataError: If a file or a seed is missing.
+        DataError: If a file or a seed is missing, or if a file is damaged.
     """
-    evaluated = read_json(results / "eval" / f"{name}.json")
-    cost = read_json(results / "cost" / f"{name}.json")
-    missing = [seed for seed in seeds if str(seed) not in evaluated["seeds"]]
-    if missing:
-        raise DataError(f"results/eval/{name}.json has no seed {missing[0]}: run `dvc repro`")
+    evaluated = read_evaluation(results / "eval" / f"{name}.json")
+    cost = read_cost(results / "cost" / f"{name}.json")
+    for part, content in (("eval", evaluated), ("cost", cost)):
+        missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
+        if missing:
+            raise DataError(f"{results / part / f'{name}.json'} has no seed {missing[0]}: run `dvc repro`")
     return Outcome(
         name=name,
         kind=evaluated["is"],
         control=control,
         seeds={seed: evaluated["seeds"][str(seed)] for seed in seeds},
         n_images=evaluated["n_images"],
+        classes=evaluated["classes"],
         cost=cost,
         student=evaluated["student"],
         members=evaluated["members"],
     )
 
 
-def read_json(file: Path) -> Any:
-    """Parse a JSON file. Raises DataError if it is missing."""
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing: run `dvc repro`") from None
+def train_file(results: Path, o: Outcome, name: str) -> Path:
+    """Return a file of results/train/METHOD.
+
+    Raises:
+        DataError: If it is missing, or if its digest is not the one in results/cost/METHOD.json.
+    """
+    file = results / "train" / o.name / name
+    if not file.is_file():
+        raise DataError(f"{file} is missing: run `dvc repro`")
+    if file_digest(file) != o.cost["sha256"].get(name):
+        raise damaged(file, f"its SHA-256 is not the one in {results / 'cost' / f'{o.name}.json'}")
+    return file
 
 
 def unpack(bits: str, n: int) -> np.ndarray:

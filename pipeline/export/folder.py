@@ -3,16 +3,17 @@
 The module knows timm's configuration format, but neither the method that trained the student nor its accuracy.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.data.class_names import write_class_names
 from pipeline.data.prepared import Meta
 from pipeline.models.names import ZOO
 from pipeline.storage.bundle import Record
+from pipeline.storage.documents import write_plain_json
 
 STREAMED_CROP = 0.875  # the crop_pct with which streamed images are tested
 
@@ -31,8 +32,8 @@ def write_folder(folder: Path, module: nn.Module, record: Record, meta: Meta, cl
         classes: The class names, in the order of the logits.
     """
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config(record, meta, classes), indent=2) + "\n")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes), "utf-8")
+    write_plain_json(folder / "config.json", config(record, meta, classes))
+    write_class_names(folder / "classes.txt", classes)
 
 
 def config(record: Record, meta: Meta, classes: list[str]) -> dict[str, Any]:

@@ -61,6 +61,30 @@ def write_onnx(file: Path, network: nn.Module, mean: list[float], std: list[floa
     )
     assert program is not None
     program.save(file, external_data=False)
+    strip_metadata(file)
+
+
+def strip_metadata(file: Path) -> None:
+    """Remove the exporter's notes from an ONNX model: paths of this machine and stack traces, which nobody runs.
+
+    The same network then gives the same file on every machine with the same versions.
+    """
+    import onnx
+
+    def strip(graph: onnx.GraphProto) -> None:
+        for value in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            value.ClearField("metadata_props")
+            value.ClearField("doc_string")
+        for node in graph.node:
+            for attribute in node.attribute:
+                for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                    strip(inner)
+
+    model = onnx.load(file)
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    strip(model.graph)
+    onnx.save(model, file)
 
 
 def verify(file: Path, images: np.ndarray, expected: np.ndarray) -> float:

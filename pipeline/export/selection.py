@@ -3,7 +3,6 @@
 The module reads the bundles of a method's seeds. It does not know the formats of the export.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from torch import nn
 
 from pipeline.data.prepared import Prepared
 from pipeline.errors import DataError, ParamsError
-from pipeline.storage.bundle import Bundle, Record
+from pipeline.storage.bundle import INDEX, Bundle, Record, read_run, seed_folders
+from pipeline.storage.documents import damaged
 
 BATCH_SIZE = 256
 
@@ -50,15 +50,16 @@ def select_student(students: Path, method: str, weights: str) -> SelectedStudent
         ParamsError: If the method trains a group instead of a student.
     """
     candidates = []
-    for folder in sorted(students.glob("seed-*"), key=lambda f: int(f.name.split("-")[1])):
-        metadata, bundle = json.loads((folder / "run.json").read_text()), Bundle.read(folder)
+    for folder in seed_folders(students):
+        metadata, bundle = read_run(folder), Bundle.read(folder)
         if not metadata["student"]:
             members = ", ".join(metadata["members"])
             raise ParamsError(
                 f"export.method: {method} trains a group ({members}), not a student; choose a method that trains one"
             )
-        record = bundle.networks[metadata["student"]]
-        assert record.validation is not None
+        record = bundle.record(metadata["student"])
+        if record.validation is None:
+            raise damaged(folder / INDEX, f"network {metadata['student']} has no validation accuracy")
         candidates.append((record.validation[weights], -metadata["seed"], bundle, metadata, record))
     if not candidates:
         raise DataError(f"{students} is missing: run `python -m stages.distill {method}` (or dvc repro)")

@@ -3,18 +3,16 @@
 Networks of the zoo do not import timm.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ParamsError
+from pipeline.errors import ParamsError, first_line
 from pipeline.models.families import build
 from pipeline.models.names import ZOO, known, nearest
-
-WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # keys under which files store a state dict
+from pipeline.models.weights import load_weights
 
 
 def create(
@@ -33,17 +31,28 @@ def create(
     outputs.  checkpoint: a file of weights to load (safetensors, or a PyTorch file read with `weights_only`). All names
     and shapes must match.
 
-    Raises ParamsError if the name is unknown, if the network does not support the image size, or if the weights cannot
-    be loaded.
+    Raises ParamsError if the name is unknown, if the network does not support the image size, or if the pretrained
+    weights cannot be loaded, and DataError if those in the file cannot.
     """
     if arch in ZOO:
         if pretrained:
             raise ParamsError(f"{arch} has no pretrained weights: set a checkpoint instead")
-        network = build(arch, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
+        network = create_own(arch, num_classes, in_chans, image_size)
     else:
         network = create_timm(arch, num_classes, in_chans, image_size, pretrained)
     if checkpoint is not None:
-        load_checkpoint(network, Path(checkpoint), arch)
+        load_weights(network, Path(checkpoint), arch)
+    return network
+
+
+def create_own(arch: str, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> nn.Module:
+    """Create a network of the zoo. Raises ParamsError if the images are too small for it."""
+    try:
+        network = build(arch, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
+        forward_zeros(network, in_chans, image_size)
+    except (RuntimeError, ValueError) as error:
+        failed = f"{arch} cannot be created for images of {image_size[1]}x{image_size[0]}x{in_chans}"
+        raise ParamsError(f"{failed}: {first_line(error)}") from None
     return network
 
 
@@ -103,58 +112,3 @@ def new_head(arch: str, num_classes: int) -> str | None:
     if cfg is None or cfg.num_classes == num_classes:
         return None
     return f"{arch}: the pretrained head has {cfg.num_classes} classes, but the data have {num_classes}"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, at most 200 characters; its type if it has no message."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
-
-
-def load_checkpoint(network: nn.Module, file: Path, arch: str) -> None:
-    """Load the weights in `file` into `network`.
-
-    Every name and every shape must match, so that no weight silently keeps its random initial value. Otherwise
-    ParamsError is raised.
-    """
-    loaded, expected = read_weights(file), network.state_dict()
-    for name, value in expected.items():
-        if name in loaded and loaded[name].shape != value.shape:
-            raise ParamsError(
-                f"{file}: {name} has shape {tuple(loaded[name].shape)}, but {arch} needs {tuple(value.shape)}"
-            )
-    missing = [name for name in expected if name not in loaded]
-    unexpected = [name for name in loaded if name not in expected]
-    if missing or unexpected:
-        raise ParamsError(
-            f"{file} does not hold the weights of {arch}: "
-            f"{len(missing)} tensors are missing ({', '.join(missing[:3]) or '-'}), "
-            f"{len(unexpected)} are unexpected ({', '.join(unexpected[:3]) or '-'})"
-        )
-    network.load_state_dict(loaded)
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Read the state dict in a safetensors or PyTorch file.
-
-    A state dict nested under one of `WRAPPERS` is unwrapped, and DDP's prefix `module.` is removed from the names.
-    PyTorch files are read with `weights_only`, so they cannot execute code. Raises ParamsError if the file is missing,
-    unreadable or holds anything but tensors.
-    """
-    if not file.is_file():
-        raise ParamsError(f"checkpoint {file} does not exist")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ParamsError(f"{file} cannot be read as weights: {first_line(error)}") from None
-    for wrapper in WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ParamsError(f"{file} does not hold a state dict: expected a mapping from names to tensors")
-    return {name.removeprefix("module."): value for name, value in state.items()}

@@ -11,6 +11,7 @@ def plain(
     layers: tokens separated by spaces. A number n is a 3x3 convolution of width n with BatchNorm and ReLU; M is 2x2
     max-pooling; G is global average pooling; Fn flattens the image and adds a hidden linear layer of width n with ReLU.
     has_bias: whether the convolutions have a bias.  image_size: height and width in pixels.
+    Raises ValueError if the images are too small for the layers.
     """
     modules: list[nn.Module] = []
     channels, (height, width), is_flat = in_chans, image_size, False
@@ -22,6 +23,8 @@ def plain(
 
     for token in layers.split():
         if token == "M":
+            if min(height, width) < 2:
+                raise ValueError(f"after {len(modules)} layers {width}x{height} pixels are left, too few for pooling")
             modules.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         elif token == "G":

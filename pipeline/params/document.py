@@ -81,6 +81,11 @@ def text_of(node: dict[str, Any]) -> str:
     return str(node.get("description", "")).replace("|", "\\|")
 
 
+def at_most(node: dict[str, Any], key: str) -> str:
+    """The bound of the length of a list or a mapping in words."""
+    return f" (at most {node[key]})" if key in node else ""
+
+
 def kind_of(node: dict[str, Any], definitions: dict[str, Any] | None = None) -> str:
     """The type of a JSON schema in words."""
     if "$ref" in node:
@@ -97,9 +102,9 @@ def kind_of(node: dict[str, Any], definitions: dict[str, Any] | None = None) -> 
         return f"`{node['const']}`"
     kind = node.get("type", "any")
     if kind == "array":
-        return f"list of {kind_of(node['items'], definitions)}"
+        return f"list of {kind_of(node['items'], definitions)}{at_most(node, 'maxItems')}"
     if kind == "object":
-        return f"name -> {kind_of(values_of(node), definitions)}"
+        return f"name -> {kind_of(values_of(node), definitions)}{at_most(node, 'maxProperties')}"
     words = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}[kind]
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     limits = [f"{sign} {json.dumps(node[bound])}" for bound, sign in bounds.items() if bound in node]

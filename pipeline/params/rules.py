@@ -1,10 +1,12 @@
 """Rules that span several sections of params.yaml: whether parameters contradict each other."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.models.names import known, nearest
+from pipeline.params.messages import shown
 from pipeline.params.schema import DGKD, DML, ORC, MembersByRule
 
 NOTHING = "data/prepared/classes.txt"
@@ -13,6 +15,7 @@ GROUP = "models/group"
 MEMBERS = "models/members"
 CHAINS = ("models/chains/takd", "models/chains/dgkd")
 RESERVED = ("teacher", "student", "pivot")
+MOST_HINTS = 20  # a search among all networks takes about 30 ms
 
 
 def contradictions(values: dict[str, Any]) -> list[str]:
@@ -30,10 +33,12 @@ def contradictions(values: dict[str, Any]) -> list[str]:
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:
     """Architectures that neither timm nor the zoo has."""
+    hints = MOST_HINTS
     for key, arch in networks(values):
         if not known(arch):
-            near = nearest(arch)
-            yield f"{key}: unknown network {arch!r}" + (f"; nearest: {', '.join(near)}" if near else "")
+            near = nearest(arch) if hints > 0 else []
+            hints -= 1
+            yield f"{key}: unknown network {shown(arch)}" + (f"; nearest: {', '.join(near)}" if near else "")
 
 
 def networks(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -93,24 +98,29 @@ def training(values: dict[str, Any]) -> Iterator[str]:
     if train.warmup_epochs >= train.epochs and train.warmup_epochs > 0:
         yield f"train.warmup_epochs: must be less than train.epochs ({train.epochs}), got {train.warmup_epochs}"
     if train.milestones != sorted(set(train.milestones)):
-        yield f"train.milestones: must increase, got {train.milestones}"
+        yield f"train.milestones: must increase, got {shown(train.milestones)}"
     if train.batch_size % runtime.num_processes:
         yield (
             f"train.batch_size: must be divisible by runtime.num_processes ({runtime.num_processes}), "
             f"got {train.batch_size}"
         )
+    elif train.batch_size < 2 * runtime.num_processes:
+        yield (
+            f"train.batch_size: must be at least 2 for each of the {runtime.num_processes} runtime.num_processes, "
+            f"because BatchNorm requires two images, got {train.batch_size}"
+        )
     if teacher.epochs == 0 and not teacher.pretrained and teacher.checkpoint is None:
         yield "teacher.epochs: 0 requires teacher.pretrained or teacher.checkpoint"
     if teacher.pretrained and teacher.checkpoint is not None:
         yield "teacher.checkpoint: must be none if teacher.pretrained is true"
-    if teacher.checkpoint is not None and not Path(teacher.checkpoint).is_file():
-        yield f"teacher.checkpoint: the file {teacher.checkpoint!r} does not exist"
+    if teacher.checkpoint is not None and not os.path.isfile(teacher.checkpoint):
+        yield f"teacher.checkpoint: the file {shown(teacher.checkpoint)} does not exist"
 
 
 def seeds(values: dict[str, Any]) -> Iterator[str]:
     """Seeds that are listed twice."""
     if len(set(values["seeds"])) < len(values["seeds"]):
-        yield f"seeds: must differ from each other, got {values['seeds']}"
+        yield f"seeds: must differ from each other, got {shown(values['seeds'])}"
 
 
 def exported(values: dict[str, Any]) -> Iterator[str]:
@@ -138,7 +148,7 @@ def method(name: str, values: dict[str, Any]) -> Iterator[str]:
     elif kind == "cooperative":
         allowed = (MEMBERS,)
     if after not in allowed:
-        yield f"methods.{name}.after: {kind} must start from one of {', '.join(allowed)}, got {after!r}"
+        yield f"methods.{name}.after: {kind} must start from one of {', '.join(allowed)}, got {shown(after)}"
         return
     if isinstance(section, DML) and section.peers is None and after != GROUP:
         yield f"{name}.peers: auto requires methods.{name}.after to be {GROUP}"

@@ -1,33 +1,30 @@
 """Every parameter: its name, type, bounds and meaning. There are no defaults: every key is in params.yaml."""
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-T = TypeVar("T")
+from pipeline.params.value_types import (
+    MOST_SHARDS,
+    Arch,
+    Auto,
+    Count,
+    CountOrZero,
+    Fraction,
+    Group,
+    Images,
+    InnerFraction,
+    Name,
+    NotNegative,
+    OrNone,
+    PathText,
+    Positive,
+    Seed,
+    Shard,
+    Temperature,
+    Text,
+)
 
-
-def word_for_none(word: str) -> tuple[Any, ...]:
-    """Let a word in params.yaml stand for None; refuse YAML's null, which DVC would write back as an empty value."""
-
-    def validate(value: Any) -> Any:
-        if value is None:
-            raise ValueError(f"null is not allowed: write {word}")
-        return None if value == word else value
-
-    serializer = PlainSerializer(lambda value: word if value is None else value)
-    return BeforeValidator(validate), serializer, Field(json_schema_extra={"word_for_none": word})
-
-
-Auto = Annotated[T | None, *word_for_none("auto")]
-"""A value, or the word auto (None here): the data, the source or another section decides."""
-OrNone = Annotated[T | None, *word_for_none("none")]
-"""A value, or the word none (None here)."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", description="letters, digits, _ and -")]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 ARCH = "network of timm or of the zoo"
 
 
@@ -54,44 +51,46 @@ class Data(Section):
         "ROOT/train/CLASS/*; parquet has the Hugging Face layout; imagenet is a streamed folder whose val is the test "
         "split"
     )
-    root: str = doc("folder of the data; the pipeline depends on its content", min_length=1)
+    root: PathText = doc("folder of the data; the pipeline depends on its content")
     storage: Auto[Literal["memory", "stream"]] = doc(
         "memory copies the images into arrays; stream decodes folder and imagenet during training, and root then holds "
         "their manifest (python -m stages.manifest); auto: stream for imagenet, memory for the others"
     )
-    image_size: Auto[Count] = doc("height and width in pixels; auto: 224 for imagenet, else the size of the images")
-    limit: Auto[Count] = doc("number of training images to keep, stratified; auto: 400 for digits, else all")
-    validation: Auto[Count | Annotated[float, Field(gt=0, lt=1)]] = doc(
+    image_size: Auto[Annotated[int, Field(ge=1, le=4096)]] = doc(
+        "height and width in pixels; auto: 224 for imagenet, else the size of the images"
+    )
+    limit: Auto[Images] = doc("number of training images to keep, stratified; auto: 400 for digits, else all")
+    validation: Auto[Images | InnerFraction] = doc(
         "validation images to split off the training data, stratified: a number or a fraction; auto: 400 for digits, "
         "else 0.1"
     )
-    seed: int = doc("seed of the split", ge=0)
+    seed: Seed = doc("seed of the split")
     on_error: Literal["fail", "skip"] = doc("what to do with a file that is not a readable image")
-    image_column: Auto[str] = doc("parquet: the column of images; auto: detect it")
-    label_column: Auto[str] = doc("parquet: the column of labels; auto: detect it")
+    image_column: Auto[Text] = doc("parquet: the column of images; auto: detect it")
+    label_column: Auto[Text] = doc("parquet: the column of labels; auto: detect it")
 
 
 class Train(Section):
     """How every network is trained."""
 
     epochs: Count = doc("passes over the training images in each leg of a run")
-    batch_size: Count = doc("images in a batch, summed over all processes")
-    lr: Positive = doc("learning rate of SGD")
+    batch_size: int = doc("images in a batch, summed over all processes; at least two for each", ge=2, le=1_000_000)
+    lr: float = doc("learning rate of SGD", gt=0, le=100)
     schedule: Literal["cosine", "step", "constant"] = doc("how the learning rate decays")
-    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = doc(
-        "for schedule step: the fractions of a leg after which gamma applies"
+    milestones: list[InnerFraction] = doc(
+        "for schedule step: fractions of a leg after which gamma applies", max_length=100
     )
     gamma: float = doc("for schedule step: factor of the learning rate at each milestone", gt=0, le=1)
-    warmup_epochs: int = doc("epochs in which the learning rate rises linearly", ge=0)
+    warmup_epochs: CountOrZero = doc("epochs in which the learning rate rises linearly")
     momentum: float = doc("momentum of SGD", ge=0, lt=1)
     nesterov: bool = doc("Nesterov momentum; requires momentum > 0")
-    weight_decay: NotNegative = doc("weight decay of SGD, applied to all weights")
-    pad: Auto[Annotated[int, Field(ge=0)]] = doc(
+    weight_decay: Fraction = doc("weight decay of SGD, applied to all weights")
+    pad: Auto[Annotated[int, Field(ge=0, le=256)]] = doc(
         "pixels of padding from which a random crop is taken; auto: by the source (streamed images get a crop of "
         "random size instead)"
     )
     flip: Auto[bool] = doc("mirror half of the images at random; auto: by the source")
-    seed: int = doc("seed of the networks that are trained once: the teacher and the assistants", ge=0)
+    seed: Seed = doc("seed of the networks that are trained once: the teacher and the assistants")
     precision: Literal["fp32", "tf32", "bf16"] = doc("tf32 requires an NVIDIA GPU (Ampere or newer); bf16 is autocast")
     compile: bool = doc(
         "compile every network with torch.compile; takes minutes once a process and requires a C++ compiler; on a GPU "
@@ -107,31 +106,33 @@ class Train(Section):
 class Teacher(Section):
     """The center teacher."""
 
-    arch: str = doc(ARCH)
+    arch: Arch = doc(ARCH)
     pretrained: bool = doc("start from the pretrained weights of timm")
-    checkpoint: OrNone[str] = doc("start from the weights in this file (safetensors or torch), whose shapes must fit")
-    epochs: Auto[Annotated[int, Field(ge=0)]] = doc("0 takes the weights as they are; auto: train.epochs")
+    checkpoint: OrNone[PathText] = doc(
+        "start from the weights in this file (safetensors or torch), whose shapes must fit"
+    )
+    epochs: Auto[CountOrZero] = doc("0 takes the weights as they are; auto: train.epochs")
 
 
 class Student(Section):
     """The network that every method except Cooperative trains for use."""
 
-    arch: str = doc(ARCH)
+    arch: Arch = doc(ARCH)
     after: Name = doc("last network of the chain that guides the student: teacher or an assistant")
 
 
 class Assistant(Section):
     """A teacher assistant: one network of the chain between teacher and student."""
 
-    arch: str = doc(ARCH)
+    arch: Arch = doc(ARCH)
     after: Name = doc("its predecessor in the chain: teacher or another assistant")
 
 
 class Entry(Section):
     """A method to train, evaluate and report."""
 
-    is_: str = Field(alias="is", description="file in pipeline/methods that implements it")
-    after: str = doc("bundle of networks that it starts from")
+    is_: Text = Field(alias="is", description="file in pipeline/methods that implements it")
+    after: Text = doc("bundle of networks that it starts from")
     control: bool = Field(default=False, description="report it in the table of controls; optional, default `false`")
 
 
@@ -145,9 +146,9 @@ class Export(Section):
 class Runtime(Section):
     """How results are computed, not which; no stage depends on this section."""
 
-    threads: Count = doc("OpenMP threads of each process; on a busy machine two can be many times slower than one")
-    num_processes: Count = doc("processes that train together, one for each device; they share the batch")
-    workers: int = doc("additional threads that decode images, in `prepare` and of streamed data", ge=0)
+    threads: int = doc("OpenMP threads of each process; on a busy machine one can be far faster than two", ge=1, le=256)
+    num_processes: int = doc("processes that train together, one for each device; they share the batch", ge=1, le=1024)
+    workers: int = doc("additional threads that decode images, in `prepare` and of streamed data", ge=0, le=256)
     checkpoint_minutes: Positive = doc("minutes between checkpoints; the end of each epoch is checkpointed too")
     checkpoint_gib: Positive = doc("size limit of the checkpoint store in GiB; the least recently used are removed")
     logit_store_gib: NotNegative = doc("size limit of the stored logits in GiB; the least recently used are removed")
@@ -162,7 +163,7 @@ class Scratch(Section):
 class KD(Section):
     """Distillation from one teacher."""
 
-    temperature: Positive = doc("softmax temperature tau")
+    temperature: Temperature = doc("softmax temperature tau")
     alpha: Fraction = doc("weight of the KD term; cross-entropy has 1 - alpha")
     scale: Positive = doc("factor of the whole loss; set to the number of guides, it matches the total weight of DGKD")
 
@@ -174,15 +175,17 @@ class Average(KD):
 class TAKD(Section):
     """Distillation from the predecessor in the chain."""
 
-    temperature: Positive = doc("softmax temperature tau")
+    temperature: Temperature = doc("softmax temperature tau")
     lam: Fraction = doc("weight lambda of the KD term; cross-entropy has 1 - lam")
 
 
 class DGKD(Section):
     """Distillation from all earlier networks of the chain."""
 
-    temperature: Positive = doc("softmax temperature tau")
-    lam: Fraction | dict[Name, Fraction] = doc("weight lambda: one number, or one for each guide (lambda_1..lambda_n)")
+    temperature: Temperature = doc("softmax temperature tau")
+    lam: Fraction | Annotated[dict[Name, Fraction], Field(max_length=101)] = doc(
+        "weight lambda: one number, or one for each guide (lambda_1..lambda_n)"
+    )
     normalise: Literal["sum", "mean"] = doc("sum: the equation of the paper; mean: divide it by the number of guides")
     survival: Fraction = doc("probability p that a guide is kept for a batch, b_i ~ Bernoulli(p); 1 is plain DGKD")
     drop_teacher: bool = doc("drop the teacher at random too, as the published code does")
@@ -191,9 +194,9 @@ class DGKD(Section):
 class DML(Section):
     """Mutual learning of peers."""
 
-    temperature: Positive = doc("softmax temperature tau; 1 in the paper")
+    temperature: Temperature = doc("softmax temperature tau; 1 in the paper")
     weight: NotNegative = doc("weight of the mean KL divergence to the other peers; 1 in the paper")
-    peers: Auto[dict[Name, str]] = doc("peers of the student, name -> architecture; auto: those of the assistants")
+    peers: Auto[Group] = doc("peers of the student, name -> architecture; auto: those of the assistants")
 
 
 class Teachings(Section):
@@ -208,37 +211,37 @@ class ORC(Section):
     """Online role change."""
 
     beta: Fraction = doc("weight beta of the KD terms; cross-entropy has 1 - beta")
-    temperature: Positive = doc("softmax temperature tau")
-    mixup_alpha: Positive = doc("the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)")
+    temperature: Temperature = doc("softmax temperature tau")
+    mixup_alpha: float = doc("the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000)
     pivot_lr_scale: NotNegative = doc("factor of the learning rate of the pivot")
     promoted: Count = doc("number k of temporary teachers in each batch; 1 in the paper")
     feedback: Literal["loss", "errors"] = doc("feedback images are drawn in proportion to the loss, or to the errors")
     teachings: Teachings = doc("which teachings are on, as in the ablation of the paper")
     guidance: Literal["individual", "ensemble"] = doc("one KD term for each teacher, or one for their mean logits")
-    group: Auto[dict[Name, str]] = doc("the other students, name -> architecture; auto: those of the assistants")
+    group: Auto[Group] = doc("the other students, name -> architecture; auto: those of the assistants")
 
 
 class Member(Section):
     """A member of a cooperative group."""
 
-    arch: str = doc(ARCH)
-    lacks: list[Annotated[int, Field(ge=0)] | str] = doc("classes without training images, by label or by name")
-    keeps: Annotated[float, Field(gt=0, le=1)] | Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] = doc(
-        "fraction of the images of the other classes, or shard i/n of them"
+    arch: Arch = doc(ARCH)
+    lacks: list[CountOrZero | Text] = doc("classes without training images, by label or by name", max_length=50_000)
+    keeps: Annotated[float, Field(gt=0, le=1)] | Shard = doc(
+        f"fraction of the images of the other classes, or shard i/n of them; n is at most {MOST_SHARDS}"
     )
 
 
 class MembersByRule(Section):
     """Members that are made by a rule instead of a list."""
 
-    auto: int = doc("number of members with the architecture of the student; member k lacks class k", ge=2)
+    auto: int = doc("number of members with the architecture of the student; member k lacks class k", ge=2, le=1000)
 
 
 def kind_of_members(value: Any) -> str:
-    """Whether members are given by rule ("auto") or by name ("named")."""
+    """Whether members are given by rule or by name. No key of theirs is one of these words with a space."""
     if isinstance(value, dict):
-        return "auto" if "auto" in value and not isinstance(value["auto"], dict) else "named"
-    return "auto" if isinstance(value, MembersByRule) else "named"
+        return "by rule" if "auto" in value and not isinstance(value["auto"], dict) else "by name"
+    return "by rule" if isinstance(value, MembersByRule) else "by name"
 
 
 class CooperativeControl(Section):
@@ -261,7 +264,8 @@ class Cooperative(CooperativeControl):
 
     stage_keys = frozenset({"members"})
     members: Annotated[
-        Annotated[MembersByRule, Tag("auto")] | Annotated[dict[Name, Member], Tag("named"), Field(min_length=2)],
+        Annotated[MembersByRule, Tag("by rule")]
+        | Annotated[dict[Name, Member], Tag("by name"), Field(min_length=2, max_length=1000)],
         Discriminator(kind_of_members),
     ] = doc("name -> arch, lacks, keeps; or auto: K for K members")
 
@@ -270,10 +274,10 @@ FIXED: dict[str, Any] = {
     "data": Data,
     "train": Train,
     "teacher": Teacher,
-    "assistants": dict[Name, Assistant],
+    "assistants": Annotated[dict[Name, Assistant], Field(max_length=100)],
     "student": Student,
-    "seeds": Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)],
-    "methods": Annotated[dict[Name, Entry], Field(min_length=1)],
+    "seeds": Annotated[list[Seed], Field(min_length=1, max_length=1000)],
+    "methods": Annotated[dict[Name, Entry], Field(min_length=1, max_length=500)],
     "export": Export,
     "runtime": Runtime,
 }

@@ -1,23 +1,29 @@
 """A bundle: a folder of networks, as safetensors files beside one networks.json. Stages hand networks on as bundles.
 
 networks.json maps a name to arch, num_classes, in_chans, image_size, the files of its last and its best-on-validation
-weights (absent for a network that has not been trained), its validation accuracy and the file of the rows it may see.
+weights (absent for a network that has not been trained), its validation accuracy, the file of the rows it may see, and
+the SHA-256 of each file.
 """
 
-import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ParamsError
 from pipeline.models.create import create
+from pipeline.models.weights import load_weights
+from pipeline.storage.documents import damaged, read_json, write_json
+from pipeline.storage.folders import file_digest
+from pipeline.storage.records import Networks, RunDocument
 
 INDEX = "networks.json"
+RUN = "run.json"
+FILES = ("weights", "best", "sees")  # keys of a record that name a file
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Record:
     parameters: int | None = None
     validation: dict[str, Any] | None = None
     sees: str | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,27 +51,78 @@ class Bundle:
 
     @classmethod
     def read(cls, folder: Path) -> "Bundle":
-        """The bundle in a folder. Raises DataError if there is none."""
-        try:
-            index = json.loads((folder / INDEX).read_text())
-        except FileNotFoundError:
-            raise DataError(f"{folder / INDEX} is missing: run the stage that writes {folder} (dvc repro)") from None
-        return cls(folder, {name: Record(**record) for name, record in index.items()})
+        """The bundle in a folder. Raises DataError if there is none, or if networks.json is damaged."""
+        index = read_json(folder / INDEX, Networks)
+        return cls(folder, {name: to_record(record) for name, record in index.items()})
+
+    def record(self, name: str) -> Record:
+        """The record of a network. Raises DataError if the bundle has no such network."""
+        if name not in self.networks:
+            raise damaged(self.folder / INDEX, f"it has no network {name}")
+        return self.networks[name]
+
+    def file(self, name: str, key: str) -> Path:
+        """A file of a network.  key: of its record: weights, best or sees.
+
+        Raises DataError if there is none, or if it is not the file that was written.
+        """
+        record = self.record(name)
+        file_name = getattr(record, key)
+        if file_name is None:
+            raise damaged(self.folder / INDEX, f"network {name} has no file of {key}")
+        file = self.folder / file_name
+        if not file.is_file():
+            raise DataError(f"{file} is missing: run `dvc repro`")
+        if file_digest(file) != record.sha256.get(file_name):
+            raise damaged(file, f"its SHA-256 is not the one in {INDEX}")
+        return file
 
     def load(self, name: str, which: str = "last") -> nn.Module:
         """A trained network, in evaluation mode on the CPU.  which: "last" or "best" (on validation)."""
-        record = self.networks[name]
-        file = record.weights if which == "last" else record.best
-        if file is None or record.num_classes is None or record.in_chans is None or record.image_size is None:
-            raise DataError(f"{self.folder}: network {name} has no {which} weights")
-        module = create(
-            record.arch,
-            num_classes=record.num_classes,
-            in_chans=record.in_chans,
-            image_size=record.image_size,
-        )
-        module.load_state_dict(load_file(self.folder / file))
+        record, file = self.record(name), self.file(name, "weights" if which == "last" else "best")
+        if record.num_classes is None or record.in_chans is None or record.image_size is None:
+            raise damaged(self.folder / INDEX, f"network {name} lacks num_classes, in_chans or image_size")
+        try:
+            module = create(
+                record.arch,
+                num_classes=record.num_classes,
+                in_chans=record.in_chans,
+                image_size=record.image_size,
+            )
+        except ParamsError as error:
+            raise damaged(self.folder / INDEX, str(error)) from None
+        load_weights(module, file, record.arch)
         return module.eval()
+
+    def sees(self, name: str) -> np.ndarray | None:
+        """The rows of the training split that a network may train on, [N] int64; None: all."""
+        if self.record(name).sees is None:
+            return None
+        file = self.file(name, "sees")
+        try:
+            rows = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged(file, str(error)) from None
+        if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer) or rows.min() < 0:
+            raise damaged(file, "expected a vector of row numbers")
+        return rows
+
+
+def to_record(content: dict[str, Any]) -> Record:
+    """The record of one network of networks.json."""
+    size = content.get("image_size")
+    return Record(**{**content, "image_size": size and (size[0], size[1])})
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The content of run.json in a bundle. Raises DataError if it is missing or damaged."""
+    return read_json(folder / RUN, RunDocument)
+
+
+def seed_folders(students: Path) -> list[Path]:
+    """The bundles seed-N of a method, by N.  students: the folder models/students/METHOD."""
+    folders = {folder.name.removeprefix("seed-"): folder for folder in students.glob("seed-*") if folder.is_dir()}
+    return [folders[seed] for seed in sorted((s for s in folders if s.isdecimal()), key=int)]
 
 
 def write_network(
@@ -81,32 +139,39 @@ def write_network(
     last, best: its weights.  sees: [N] rows of the training split that it may train on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = name.replace("/", "-")
-    record = {**record, "weights": f"{stem}.last.safetensors"}
-    save_file(last, folder / record["weights"])
+    stem = name.replace("/", ".")  # names have no dot before their first slash, so no two networks share a file
+    files = {"weights": f"{stem}.last.safetensors", "best": f"{stem}.best.safetensors", "sees": f"{stem}.sees.npy"}
+    taken = [file for file in files.values() if (folder / file).exists()]
+    if taken:
+        raise ValueError(f"{folder / taken[0]} exists: two networks of a run have names that a file system confuses")
+    save_file(last, folder / files["weights"])
     if best is not None:
-        record["best"] = f"{stem}.best.safetensors"
-        save_file(best, folder / record["best"])
+        save_file(best, folder / files["best"])
     if sees is not None:
-        record["sees"] = f"{stem}.sees.npy"
-        np.save(folder / record["sees"], sees)
-    add_record(folder, name, record)
+        np.save(folder / files["sees"], sees)
+    written = {key: file for key, file in files.items() if (folder / file).exists()}
+    digests = {file: file_digest(folder / file) for file in written.values()}
+    add_record(folder, name, {**record, **written, "sha256": digests})
 
 
 def copy_network(source: Path, name: str, folder: Path, new_name: str) -> None:
-    """Copy one network of the bundle in `source` into the bundle in `folder`, under a new name."""
-    record = json.loads((source / INDEX).read_text())[name]
-    for key in ("weights", "best", "sees"):
+    """Copy one network of the bundle in `source` into the bundle in `folder`, under a new name.
+
+    Raises DataError if `source` has no such network, or if a file of it is damaged.
+    """
+    bundle = Bundle.read(source)
+    record = dict(read_json(source / INDEX, Networks)[name])
+    digests = {}
+    for key in FILES:
         if record.get(key):
-            suffix = record[key].removeprefix(f"{name}.")
-            shutil.copyfile(source / record[key], folder / f"{new_name}.{suffix}")
-            record[key] = f"{new_name}.{suffix}"
-    add_record(folder, new_name, record)
+            file = bundle.file(name, key)
+            record[key] = f"{new_name}.{file.name.removeprefix(f'{name}.')}"
+            shutil.copyfile(file, folder / record[key])
+            digests[record[key]] = bundle.networks[name].sha256[file.name]
+    add_record(folder, new_name, {**record, "sha256": digests})
 
 
 def add_record(folder: Path, name: str, record: dict[str, Any]) -> None:
     """Add a network to networks.json. A record with nothing but `arch` is a network that has yet to be trained."""
     index = folder / INDEX
-    networks = json.loads(index.read_text()) if index.exists() else {}
-    networks[name] = record
-    index.write_text(json.dumps(networks, indent=2) + "\n")
+    write_json(index, {**(read_json(index, Networks) if index.exists() else {}), name: record})

@@ -7,6 +7,7 @@ code.
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ from safetensors import SafetensorError
 
 from pipeline.errors import UserError
 from pipeline.storage.atomic import remove_partial_folders, replace_file, replace_folder
-from pipeline.storage.folders import discard, sizes_by_age, sweep
+from pipeline.storage.digests import first_difference, write_digests
+from pipeline.storage.folders import remove_folder
+from pipeline.storage.store import Store, mark
 
 MAGIC = b"group-distillation checkpoint 1\n"
 Log = Callable[[str], None]
@@ -47,10 +50,14 @@ class Checkpoint:
 
     @contextmanager
     def locked(self, *, wait: bool) -> Iterator[None]:
-        """Lock the folder. A second run of the same key waits until the first has ended, or raises UserError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Lock the folder. A second run of the same key waits until the first has ended, or raises UserError.
+
+        Raises UserError, too, if the folder cannot be created or written to.
+        """
         lock = FileLock(self.folder.parent / f"{self.folder.name}.lock")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mark(self.folder)
             lock.acquire(timeout=0)
         except Timeout:
             if not wait:
@@ -60,6 +67,11 @@ class Checkpoint:
                 ) from None
             self.log(f"another run of {self.folder.parent.name} with the same key is in progress: waiting for it")
             lock.acquire()
+        except OSError as error:
+            raise UserError(
+                f"the checkpoint store cannot be used ({error.strerror}: {error.filename or self.folder}): it must be "
+                f"a folder that this process may write to"
+            ) from None
         try:
             yield
         finally:
@@ -67,7 +79,8 @@ class Checkpoint:
 
     def files(self) -> list[Path]:
         """The checkpoint files, newest first."""
-        return sorted(self.folder.glob(f"{self.prefix}[0-9]*.ckpt"), reverse=True)
+        form = re.compile(rf"{re.escape(self.prefix)}[0-9]{{9}}\.ckpt")
+        return sorted((file for file in self.folder.glob("*.ckpt") if form.fullmatch(file.name)), reverse=True)
 
     def save(self, state: dict) -> None:
         """Write a checkpoint beside the previous one, so that one of them is complete at every moment.
@@ -112,14 +125,33 @@ class Checkpoint:
         write: fills a folder.  Raises UserError if the disk is full.
         """
         remove_partial_folders(self.finished)  # this run holds the lock, so a killed run has left them
+
+        def fill(folder: Path) -> None:
+            write(folder)
+            write_digests(folder)
+
         try:
-            replace_folder(self.finished, write, durable=True)
+            replace_folder(self.finished, fill, durable=True)
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"the outputs of {self.folder.parent.name} could not be written "
                 f"({getattr(error, 'strerror', None) or error}); its checkpoint is complete: free space in "
                 f"{self.folder.parent.parent} and run the same command again"
             ) from None
+
+    def is_finished(self) -> bool:
+        """Whether the run has finished and each of its outputs is what was written.
+
+        Outputs that are damaged are reported and removed, so that the run is trained again.
+        """
+        if not self.finished.exists():
+            return False
+        difference = first_difference(self.finished)
+        if difference is None:
+            return True
+        self.log(f"the outputs of {self.folder.parent.name} in the store are damaged ({difference}): training again")
+        remove_folder(self.finished)
+        return False
 
     def clear(self) -> None:
         """Remove the checkpoints that are on this machine."""
@@ -132,13 +164,13 @@ class Checkpoint:
         return self.folder / "finished"
 
 
-def prune(root: Path, gib: float, keep: list[Path]) -> None:
-    """Remove the least recently used folders of runs until the store is no larger than `gib`.
+def prune(store: Store, gib: float, keep: list[Path]) -> None:
+    """Remove the least recently used runs until the store is no larger than `gib`.
 
     keep: folders that stay. Folders that another run has locked stay too.
     """
-    sweep(root.glob("*/.*"))
-    sizes = sizes_by_age(root.glob("*/[!.]*"))
+    store.sweep()
+    sizes = store.entries()
     excess = sum(sizes.values()) - gib * 2**30
     for folder, size in sizes.items():
         if excess <= 0:
@@ -148,7 +180,7 @@ def prune(root: Path, gib: float, keep: list[Path]) -> None:
         lock = FileLock(folder.parent / f"{folder.name}.lock")
         try:
             with lock.acquire(timeout=0):
-                discard(folder)
+                store.discard(folder)
                 excess -= size
-        except Timeout:
+        except (Timeout, OSError):
             continue

@@ -1,49 +1,45 @@
-"""Folders of a store that several runs use at once, any of which may be killed."""
+"""Folders that several runs use at once, any of which may be killed."""
 
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
-
-ABANDONED_AFTER = 30 * 24 * 3600  # seconds after which a partial folder is taken for one that a killed run left
-
-
-def sizes_by_age(folders: Iterable[Path]) -> dict[Path, int]:
-    """Size in bytes of each folder, least recently used first."""
-    found = []
-    for folder in folders:
-        with suppress(FileNotFoundError):
-            if folder.is_dir():
-                found.append((folder.stat().st_mtime, folder, sum(map(size_of, folder.rglob("*")))))
-    return {folder: size for _, folder, size in sorted(found)}
 
 
 def size_of(file: Path) -> int:
     """Size in bytes; 0 for anything but a file, and for a file that another run has just removed."""
     try:
-        return file.stat().st_size if file.is_file() else 0
-    except FileNotFoundError:
+        return file.lstat().st_size if file.is_file() else 0
+    except OSError:
         return 0
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder atomically: it is renamed first, so a run that is killed here leaves no incomplete folder."""
+def discard(folder: Path, *, last: str = "") -> None:
+    """Remove a folder atomically: it is renamed first, so a run that is killed here leaves no incomplete folder.
+
+    last: a file in it that is removed after all others.
+    """
     gone = folder.with_name(f".gone-{folder.name}-{uuid4().hex}")
     with suppress(OSError):
         folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+        remove_folder(gone, last=last)
 
 
-def sweep(hidden: Iterable[Path]) -> None:
-    """Remove hidden folders that killed runs left while they were removing or filling them."""
-    for folder in hidden:
-        with suppress(FileNotFoundError):
-            if folder.name.startswith(".gone-") or time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
-                shutil.rmtree(folder, ignore_errors=True)
+def remove_folder(folder: Path, *, last: str = "") -> None:
+    """Remove a folder, as far as that is possible.  last: a file in it that is removed after all others."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name == last:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if last:
+            (folder / last).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def link_tree(source: Path, target: Path) -> None:

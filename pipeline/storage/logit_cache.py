@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.storage.atomic import replace_file, replace_folder
-from pipeline.storage.folders import discard, sizes_by_age, sweep
+from pipeline.storage.store import Store, mark
 
 TYPES = {"fp16": np.float16, "fp32": np.float32}
 Forward = Callable[[Tensor], Tensor]
@@ -65,14 +65,16 @@ class CachedLogits:
     def load_value(self, name: str) -> dict[str, float] | None:
         """The numbers that were saved under a name, or None."""
         try:
-            return json.loads((self.folder / f"{name}.json").read_text())
+            checksum, content = (self.folder / f"{name}.json").read_bytes().split(b"\n", 1)
+            return json.loads(content) if int(checksum) == zlib.crc32(content) else None
         except (OSError, ValueError):  # absent, or damaged by a power failure
             return None
 
     def save_value(self, name: str, values: dict[str, float]) -> None:
         """Save numbers under a name, beside the logits."""
+        content = json.dumps(values).encode()
         with suppress(OSError):  # another run may have evicted the folder
-            replace_file(self.folder / f"{name}.json", [json.dumps(values).encode()])
+            replace_file(self.folder / f"{name}.json", [b"%d\n" % zlib.crc32(content), content])
 
 
 def allocate_space(handle: int, size: int) -> None:
@@ -95,6 +97,7 @@ class LogitCache:
     def __init__(self, root: Path, *, kind: str, gib: float, key: dict[str, Any], log: Callable[[str], None] = print):
         self.root, self.kind, self.limit, self.key, self.log = root, kind, gib * 2**30, key, log
         self.in_use: set[Path] = set()
+        self.store = Store(root, grouped=False, log=log)
 
     def open(self, name: str, decides: dict[str, Any], shape: tuple[int, int, int]) -> CachedLogits | None:
         """The cached logits of a guide, new or found. None, with a message that says why, if there is no space.
@@ -110,7 +113,7 @@ class LogitCache:
                 cached = CachedLogits(folder, shape, self.kind)
                 os.utime(folder)
             except (FileNotFoundError, ValueError):  # another run evicts it, or was killed while it did
-                discard(folder)
+                self.store.discard(folder)
                 continue
             except OSError as error:
                 self.log(f"the logits of {name} are not cached: {error.strerror}, {folder}")
@@ -139,6 +142,7 @@ class LogitCache:
         sizes = {"values": int(np.prod(shape)) * np.dtype(TYPES[self.kind]).itemsize, "sums": shape[0] * shape[1] * 4}
 
         def fill(partial: Path) -> None:
+            mark(partial)
             for name, size in sizes.items():
                 with (partial / name).open("wb") as out:
                     allocate_space(out.fileno(), size)
@@ -147,14 +151,14 @@ class LogitCache:
 
     def make_room(self, size: int) -> bool:
         """Evict the least recently used logits, if that makes room for `size` bytes."""
-        sweep(self.root.glob(".*"))
-        sizes = sizes_by_age(self.root.glob("[!.]*"))
+        self.store.sweep()
+        sizes = self.store.entries()
         excess = sum(sizes.values()) + size - self.limit
         others = {folder: its_size for folder, its_size in sizes.items() if folder not in self.in_use}
         if excess > sum(others.values()):
             return False
         for folder, its_size in others.items():
             if excess > 0:
-                discard(folder)  # a run that has it open keeps it until it ends
+                self.store.discard(folder)  # a run that has it open keeps it until it ends
                 excess -= its_size
         return True

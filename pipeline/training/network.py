@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pipeline.core.interface import Network
 from pipeline.models.create import create
 from pipeline.models.folding import fold
+from pipeline.models.weights import load_weights
 from pipeline.storage.logit_cache import CachedLogits
 
 if TYPE_CHECKING:
@@ -195,5 +195,5 @@ def initialise(
         checkpoint=network.checkpoint,
     )
     if network.weights is not None:
-        module.load_state_dict(load_file(network.weights))
+        load_weights(module, network.weights, network.arch)
     return module

@@ -1,7 +1,6 @@
 """The outputs of a trained seed, and how those of several seeds are joined."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,10 @@ import torch
 
 from pipeline.data.prepared import Meta
 from pipeline.models.count import latency, macs, parameters
-from pipeline.storage.bundle import write_network
+from pipeline.storage.bundle import RUN, write_network
+from pipeline.storage.documents import read_json, write_json
+from pipeline.storage.folders import file_digest
+from pipeline.storage.records import RunCost
 from pipeline.training.metrics import COLUMNS
 from pipeline.training.run import Result, Run
 
@@ -53,7 +55,7 @@ def write_run(
         "networks": networks,
         "environment": environment,
     }
-    write_json(folder / "networks" / "run.json", about)
+    write_json(folder / "networks" / RUN, about)
     if result.sheets:
         pixels = {name: torch.stack(sheet).round().to(torch.uint8).numpy() for name, sheet in result.sheets.items()}
         np.savez_compressed(folder / "sheets.npz", allow_pickle=False, **pixels)
@@ -77,21 +79,20 @@ def forward_equivalents(run: Run, result: Result, meta: Meta, student: str | Non
     return round(total / result.steps / cost[student or next(iter(cost))], 4)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with an indent of two and a final line break."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
-
-
 def join_history(target: Path, seeds: list[Path]) -> None:
     """Write one history.csv of the folders of several seeds."""
-    lines = [(folder / "history.csv").read_text().splitlines() for folder in seeds]
-    target.write_text("\n".join([lines[0][0], *(line for part in lines for line in part[1:])]) + "\n")
+    lines = [(folder / "history.csv").read_text("utf-8").split("\n")[:-1] for folder in seeds]
+    target.write_text("\n".join([lines[0][0], *(line for part in lines for line in part[1:])]) + "\n", "utf-8")
 
 
-def join_cost(target: Path, seeds: dict[int, Path], parameters: dict[str, Any]) -> None:
-    """Write one cost file of the folders of several seeds, with the parameters that decided them."""
-    costs = {seed: json.loads((folder / "cost.json").read_text()) for seed, folder in seeds.items()}
+def join_cost(target: Path, seeds: dict[int, Path], parameters: dict[str, Any], records: Path) -> None:
+    """Write one cost file of the folders of several seeds, with the parameters that decided them.
+
+    records: the folder results/train/METHOD, whose files' digests are recorded.
+    """
+    costs = {seed: read_json(folder / "cost.json", RunCost) for seed, folder in seeds.items()}
     first = next(iter(costs.values()))
     shared = ("networks", "environment")
     per_seed = {seed: {k: v for k, v in cost.items() if k not in shared} for seed, cost in costs.items()}
-    write_json(target, {"seeds": per_seed, **{k: first[k] for k in shared}, "parameters": parameters})
+    content = {"seeds": per_seed, **{k: first[k] for k in shared}, "parameters": parameters}
+    write_json(target, {**content, "sha256": {file.name: file_digest(file) for file in sorted(records.iterdir())}})

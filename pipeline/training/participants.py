@@ -5,8 +5,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.core.interface import Method, Network
 from pipeline.errors import ParamsError
 from pipeline.storage.bundle import Bundle
@@ -54,9 +52,9 @@ def initial_networks(bundle: Path | None) -> dict[str, Network]:
     return {
         name: Network(
             record.arch,
-            weights=read.folder / record.weights if record.weights else None,
+            weights=read.file(name, "weights") if record.weights else None,
             learns=record.weights is None,
-            sees=np.load(read.folder / record.sees) if record.sees else None,
+            sees=read.sees(name),
         )
         for name, record in read.networks.items()
     }

@@ -19,6 +19,7 @@ from pipeline.storage.checkpoints import Checkpoint, prune, store_root
 from pipeline.storage.code_digest import code_digest
 from pipeline.storage.folders import file_digest, link_tree
 from pipeline.storage.logit_cache import LogitCache
+from pipeline.storage.store import Store, mark
 from pipeline.training.outputs import write_run
 from pipeline.training.run import Result, Run
 
@@ -50,7 +51,7 @@ class Session:
         self.fingerprint = self.data.fingerprint
         self.environment = launch.environment(self.accelerator, runtime.threads, recipe)
         self.root = Path.cwd()
-        self.store = store_root(self.root)
+        self.store = Store(store_root(self.root), grouped=True, log=self.log)
         # Digests of the code as it was when the session began, even if a file is edited before the last seed.
         self.code_digest = code_digest(self.root, [*code, "pipeline/training/session.py"])
         self.training_digest = code_digest(self.root, ["pipeline/training/session.py"])
@@ -59,12 +60,17 @@ class Session:
         self.views: dict[str, Any] = {}
         self.cache = self.logit_cache()
 
+    def log(self, line: str) -> None:
+        """Print a message, on rank 0 only."""
+        if self.accelerator.is_main_process:
+            print(line)
+
     def logit_cache(self) -> LogitCache | None:
         """The cache of guides' logits, whose key holds what decides them besides weights, seed and order."""
         if self.recipe.logit_store == "off":
             return None
         return LogitCache(
-            self.store.with_name(".logits"),
+            self.store.root.with_name(".logits"),
             kind=self.recipe.logit_store,
             gib=self.runtime.logit_store_gib,
             key={
@@ -74,7 +80,7 @@ class Session:
                 "code": self.training_digest,
                 "environment": self.environment,
             },
-            log=print if self.accelerator.is_main_process else lambda line: None,
+            log=self.log,
         )
 
     def key(self, seed: int, networks: Mapping[str, Network]) -> str:
@@ -104,13 +110,13 @@ class Session:
 
         about: what run.json says of the run, besides the seed.
         """
-        checkpoint = Checkpoint(self.store / self.label / self.key(seed, networks))
+        checkpoint = Checkpoint(self.store.root / self.label / self.key(seed, networks))
         label = f"{self.label} seed {seed}"
         processes = Processes(self.accelerator)
         try:
             # Only a single process may wait for another run: the other ranks would take rank 0's silence for its end.
             with checkpoint.locked(wait=processes.size == 1) if processes.rank == 0 else nullcontext():
-                (finished,) = processes.broadcast_objects([checkpoint.finished.exists()])
+                (finished,) = processes.broadcast_objects([processes.rank == 0 and checkpoint.is_finished()])
                 if not finished:
                     run = self.create_run(method, networks, seed, checkpoint, label)
                     result = run.train()
@@ -138,7 +144,8 @@ class Session:
         """Hard-link the outputs so that cache eviction cannot remove them while this process needs them."""
         self.in_use.append(checkpoint.folder)
         if self.links is None:
-            self.links = TemporaryDirectory(prefix=".taken-", dir=self.store / self.label)
+            self.links = TemporaryDirectory(prefix=".taken-", dir=self.store.root / self.label)
+            mark(Path(self.links.name))
         folder = Path(self.links.name) / checkpoint.folder.name
         if not folder.exists():
             link_tree(checkpoint.finished, folder)

@@ -20,7 +20,7 @@ ALLOWED = {
     "models": {"errors"},
     "params": {"errors", "models.names"},
     "storage": {"errors", "models"},
-    "data": {"errors", "core.randomness", "storage.atomic"},
+    "data": {"errors", "core.randomness", "storage.atomic", "storage.documents", "storage.folders", "storage.digests"},
     "methods": {"core.losses", "core.pixel_descent", "core.interface"},
     "training": {"errors", "progress", "core", "runtime", "storage", "data", "models"},
     "evaluation": {"errors", "storage", "data", "models"},

@@ -15,7 +15,7 @@ from pipeline.evaluation.comparison import outcomes, summary
 from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
 from pipeline.evaluation.table import WIDTH, tables
 from pipeline.params.schema import Entry
-from results import EVIL, write_results
+from results import write_results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -33,7 +33,7 @@ def compared(tmp_path):
 @pytest.fixture
 def page(tmp_path, compared) -> Path:
     file = tmp_path / "report.html"
-    file.write_text(render(Results(tmp_path / "results", compared, EVIL), {"data": {"root": "<i>evil</i>"}}))
+    file.write_text(render(Results(tmp_path / "results", compared), {"data": {"root": "<i>evil</i>"}}))
     return file
 
 
@@ -71,7 +71,7 @@ def test_no_two_figures_share_an_identifier(page):
 
 
 def test_the_same_results_give_the_same_page(tmp_path, compared, page):
-    again = render(Results(tmp_path / "results", compared, EVIL), {"data": {"root": "<i>evil</i>"}})
+    again = render(Results(tmp_path / "results", compared), {"data": {"root": "<i>evil</i>"}})
     assert again == page.read_text()
 
 
@@ -90,7 +90,7 @@ def test_every_method_has_its_figures(page):
 
 
 def test_the_data_of_dvcs_plots_is_written(tmp_path, compared):
-    results = Results(tmp_path / "results", compared, EVIL)
+    results = Results(tmp_path / "results", compared)
     write_curves(results, tmp_path / "curves")
     curve = pl.read_csv(tmp_path / "curves/kd.csv")
     assert curve.columns == ["epoch", "top1"] and curve["top1"].to_list() == [60.0, 70.0, 80.0, 90.0]

@@ -19,13 +19,15 @@ from pipeline.errors import DataError, ParamsError, UserError
 from pipeline.export.card import card
 from pipeline.export.folder import write_folder
 from pipeline.export.onnx import verify, write_onnx
-from pipeline.export.prediction import Predictor, find_files
+from pipeline.export.prediction import Predictor, find_images
 from pipeline.export.selection import SelectedStudent, reference_outputs, select_student
 from pipeline.models.create import create
 from pipeline.storage.bundle import write_network
+from pipeline.storage.documents import write_json
 
 ROOT = Path(__file__).parents[2]
 ARCHS = ("cifar_resnet8", "test_resnet", "test_vit")
+EXPECTED = "expected PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"
 COST = {
     "networks": {"student": {"parameters": 1, "macs": 2, "latency_ms": {"1": 0.1, "64": 1.0}}},
     "seeds": {"0": {"seconds": 1.0, "forward_equivalents_per_step": 3.0}},
@@ -42,6 +44,12 @@ def data(tmp_path_factory) -> Prepared:
     return Prepared.read(place / "prepared")
 
 
+def about(seed: int, student: str | None = "student", members: tuple[str, ...] = ()) -> dict:
+    """The content of run.json."""
+    shared = {"method": "kd", "is": "kd", "guides": ["teacher"], "after": "models/teacher"}
+    return {**shared, "student": student, "members": list(members), "seed": seed}
+
+
 def students(folder: Path, data: Prepared, arch: str, validation=(50.0,)) -> Path:
     """The output of `distill`: one seed for each validation accuracy."""
     for seed, top1 in enumerate(validation):
@@ -51,8 +59,7 @@ def students(folder: Path, data: Prepared, arch: str, validation=(50.0,)) -> Pat
         record["validation"] = {"last": top1, "best": top1, "best_epoch": 1}
         state = {k: v.contiguous() for k, v in network.state_dict().items()}
         write_network(folder / f"seed-{seed}", "student", record, last=state, best=state)
-        about = {"seed": seed, "student": "student", "members": []}
-        (folder / f"seed-{seed}" / "run.json").write_text(json.dumps(about))
+        write_json(folder / f"seed-{seed}" / "run.json", about(seed))
     return folder
 
 
@@ -126,9 +133,8 @@ def test_a_group_or_an_untrained_method_cannot_be_exported(tmp_path):
     with pytest.raises(DataError, match=r"none is missing: run `python -m stages\.distill kd`"):
         select_student(tmp_path / "none", "kd", "last")
     (tmp_path / "group/seed-0").mkdir(parents=True)
-    (tmp_path / "group/seed-0/networks.json").write_text("{}")
-    about = {"seed": 0, "student": None, "members": ["a", "b"]}
-    (tmp_path / "group/seed-0/run.json").write_text(json.dumps(about))
+    write_json(tmp_path / "group/seed-0/networks.json", {})
+    write_json(tmp_path / "group/seed-0/run.json", about(0, None, ("a", "b")))
     with pytest.raises(ParamsError, match=r"export\.method: cooperative trains a group \(a, b\), not a student"):
         select_student(tmp_path / "group", "cooperative", "last")
 
@@ -168,7 +174,7 @@ def test_a_file_that_is_not_an_image_is_reported_and_the_others_are_classified(t
     picture(1).save(tmp_path / "b.png")
     done = predict(str(tmp_path / "a.txt"), str(tmp_path / "b.png"), "--model", str(out))
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
-    assert done.stderr.strip() == f"error: {tmp_path / 'a.txt'} is not an image, or its format is unknown to Pillow"
+    assert done.stderr.strip() == f"error: {tmp_path / 'a.txt'} is not an image, or its format is unknown: {EXPECTED}"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,7 @@ def test_a_wrong_argument_is_reported_without_a_traceback(arguments, message):
 
 def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
     with pytest.raises(DataError, match=r"no\.png does not exist"):
-        list(find_files([tmp_path / "no.png"]))
+        find_images(tmp_path / "no.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty contains no files"):
-        list(find_files([tmp_path / "empty"]))
+        find_images(tmp_path / "empty")

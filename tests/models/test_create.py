@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from pipeline.errors import ParamsError
+from pipeline.errors import DataError, ParamsError
 from pipeline.models.count import macs, parameters
 from pipeline.models.create import create, new_head
 
@@ -85,14 +85,14 @@ def test_a_wrapped_checkpoint_is_loaded_completely(tmp_path, wrapped):
 
 def test_a_checkpoint_that_does_not_fit_names_both_shapes(tmp_path):
     file = saved(tmp_path, make(num_classes=7))
-    with pytest.raises(ParamsError, match=r"fc\.weight has shape \(7, 512\), but resnet10t needs \(5, 512\)"):
+    with pytest.raises(DataError, match=r"fc\.weight has shape \(7, 512\), but resnet10t needs \(5, 512\)"):
         make(checkpoint=file)
 
 
 def test_a_checkpoint_of_another_network_names_what_is_missing(tmp_path):
     file = saved(tmp_path, make("resnet10t"))
     with pytest.raises(
-        ParamsError, match=r"does not hold the weights of cifar_resnet8: \d+ tensors are missing \(.*unexpected"
+        DataError, match=r"does not hold the weights of cifar_resnet8: \d+ tensors are missing \(.*unexpected"
     ):
         make("cifar_resnet8", checkpoint=file)
 
@@ -100,10 +100,10 @@ def test_a_checkpoint_of_another_network_names_what_is_missing(tmp_path):
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
 def test_a_file_that_holds_no_weights_is_one_line(tmp_path, name):
     (tmp_path / name).write_bytes(b"garbage" * 10)
-    with pytest.raises(ParamsError, match=r"weights\.\w+ cannot be read as weights: ") as caught:
+    with pytest.raises(DataError, match=r"weights\.\w+ cannot be read as weights: ") as caught:
         make(checkpoint=tmp_path / name)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ParamsError, match=r"checkpoint .*none\.pth does not exist"):
+    with pytest.raises(DataError, match=r"the file of weights .*none\.pth does not exist"):
         make(checkpoint=tmp_path / "none.pth")
 
 
@@ -115,7 +115,7 @@ class Evil:
 def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Evil()}, "evil.pth")
-    with pytest.raises(ParamsError, match="cannot be read as weights"):
+    with pytest.raises(DataError, match="cannot be read as weights"):
         make(checkpoint=Path("evil.pth"))
     assert not Path("evil").exists()
 

@@ -72,7 +72,7 @@ MISTAKES = [
     ("seeds", [0, 0], "seeds: must differ from each other, got [0, 0]"),
     ("seeds", [-1], "seeds.0: must be greater than or equal to 0, got -1"),
     ("seeds", 3, "seeds: must be a valid list, got 3"),
-    ("kd.temperature", 0, "kd.temperature: must be greater than 0, got 0"),
+    ("kd.temperature", 0, "kd.temperature: must be greater than or equal to 0.001, got 0"),
     ("kd.alpha", 1.1, "kd.alpha: must be less than or equal to 1, got 1.1"),
     ("kd.scale", float("inf"), "kd.scale: must be a finite number, got inf"),
     ("orc.promoted", 4, "orc.promoted: must be at most the number of students (3), got 4"),
@@ -246,7 +246,7 @@ def test_malformed_yaml_is_a_one_line_error_with_its_line_number(tmp_path, text,
 
 def test_numbers_are_parsed_as_dvc_writes_them(tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text("a: 1e-3\nb: no\nc: 0o17\n")
+    file.write_text("a: 1e-3\nb: no\nc: +15\n")
     assert params.read(file) == {"a": 0.001, "b": "no", "c": 15}
 
 

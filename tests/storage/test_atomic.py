@@ -2,10 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.storage.atomic import replace_file, replace_folder
+
+ROOT = Path(__file__).parents[2]
 
 
 def fill(text):
@@ -89,3 +94,21 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         replace_file(file, parts())
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_many_processes_may_replace_the_same_folder_at_once(tmp_path):
+    """The last one wins, none fails, and no partial folder is left."""
+    code = (
+        "import sys; from pathlib import Path; from pipeline.storage.atomic import replace_folder\n"
+        "for k in range(200):\n"
+        "    replace_folder(Path(sys.argv[1], 'target'), lambda f: (f / 'file').write_text(sys.argv[2]))"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(k)], cwd=ROOT, stderr=subprocess.PIPE)
+        for k in range(4)
+    ]
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert (tmp_path / "target/file").read_text() in "0123"

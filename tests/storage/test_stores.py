@@ -18,9 +18,9 @@ from pipeline.core.interface import Network
 from pipeline.data.prepare import prepare
 from pipeline.data.sources.open import open_source
 from pipeline.errors import UserError
-from pipeline.storage import checkpoints as checkpoint_module
 from pipeline.storage.checkpoints import Checkpoint, prune
-from pipeline.storage.folders import discard, sizes_by_age, sweep
+from pipeline.storage.folders import discard
+from pipeline.storage.store import MARK_TEXT, Store, mark
 from pipeline.training.session import Session
 
 ROOT = Path(__file__).parents[2]
@@ -52,50 +52,45 @@ def test_second_run_of_the_same_key_that_may_not_wait_is_an_error(tmp_path):
             raise AssertionError("the lock was acquired twice")
 
 
-def test_folder_removed_while_measuring_is_ignored(tmp_path):
+def entry(root: Path, key: str) -> Path:
+    """A marked entry of five bytes in the run `run` of a store."""
+    folder = root / "run" / key
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"12345")
+    mark(folder)
+    return folder
+
+
+def test_folder_removed_while_measuring_is_ignored(tmp_path, monkeypatch):
     """Other runs add and remove files while the size of the store is measured."""
-    (tmp_path / "run/key").mkdir(parents=True)
-    (tmp_path / "run/key/file").write_bytes(b"12345")
-    removed = tmp_path / "run/removed"
-    assert sizes_by_age([removed, tmp_path / "run/key"]) == {tmp_path / "run/key": 5}
+    kept, removed = entry(tmp_path, "0" * 32), entry(tmp_path, "1" * 32)
+    store = Store(tmp_path, grouped=True, log=print)
+    monkeypatch.setattr(store, "folders", lambda: iter([removed, kept]))
+    discard(removed)
+    assert store.entries() == {kept: 5 + len(MARK_TEXT)}
 
 
-def test_discard_removes_a_folder_atomically_even_if_killed(tmp_path, monkeypatch):
-    """A process killed within discard leaves a hidden folder, which a later prune or sweep removes once it is old."""
-    folder = tmp_path / "run/key"
-    (folder / "finished").mkdir(parents=True)
-
-    def killed(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shutil, "rmtree", killed)
-        discard(folder)
-    assert not folder.exists() and len(list((tmp_path / "run").iterdir())) == 1
-    discard(folder)
-    (tmp_path / "run/.taken-now").mkdir()
-    prune(tmp_path, 1.0, [])
-    assert [f.name for f in (tmp_path / "run").iterdir()] == [".taken-now"]
-    os.utime(tmp_path / "run/.taken-now", (0, 0))
-    sweep((tmp_path / "run").iterdir())
-    assert not list((tmp_path / "run").iterdir())
+def test_old_hidden_folders_of_killed_runs_are_swept(tmp_path):
+    store = Store(tmp_path, grouped=True, log=print)
+    taken = tmp_path / "run" / f".taken-{'a' * 8}"
+    taken.mkdir(parents=True)
+    mark(taken)
+    store.sweep()
+    assert taken.exists()
+    os.utime(taken, (0, 0))
+    store.sweep()
+    assert not taken.exists()
 
 
 def test_two_runs_can_evict_at_the_same_time(tmp_path, monkeypatch):
-    for name in ("old", "new"):
-        (tmp_path / "run" / name).mkdir(parents=True)
-        (tmp_path / "run" / name / "file").write_bytes(b"1234")
-    os.utime(tmp_path / "run/old", (0, 0))
-    plain = checkpoint_module.sizes_by_age
-
-    def meanwhile(folders):
-        sizes = plain(folders)
-        discard(tmp_path / "run/old")
-        return sizes
-
-    monkeypatch.setattr(checkpoint_module, "sizes_by_age", meanwhile)
-    prune(tmp_path, 4 / 2**30, [])
-    assert {f.name for f in (tmp_path / "run").iterdir() if f.is_dir()} == {"new"}
+    old, new = entry(tmp_path, "0" * 32), entry(tmp_path, "1" * 32)
+    os.utime(old, (0, 0))
+    store = Store(tmp_path, grouped=True, log=print)
+    sizes = store.entries()
+    discard(old)
+    monkeypatch.setattr(store, "entries", lambda: sizes)
+    prune(store, sizes[new] / 2**30, [])
+    assert {f.name for f in (tmp_path / "run").iterdir() if f.is_dir()} == {new.name}
 
 
 @pytest.fixture
@@ -176,7 +171,7 @@ def test_eviction_keeps_the_outputs_of_finished_seeds_that_a_stage_still_needs(p
     start = {"student": Network("tiny_plain2_12")}
     session = session_of(project, gib=1e-9)
     first = session.train(METHODS["scratch"], start, 0, {})
-    (folder,) = (f for f in session.store.glob("distill-kd/[!.]*") if f.is_dir())
+    (folder,) = (f for f in session.store.root.glob("distill-kd/[!.]*") if f.is_dir())
     discard(folder)
     session.train(METHODS["scratch"], start, 1, {})
     again = session_of(project, gib=1e-9)
@@ -184,9 +179,50 @@ def test_eviction_keeps_the_outputs_of_finished_seeds_that_a_stage_still_needs(p
     again.train(METHODS["scratch"], start, 2, {})
     session_of(project, gib=1e-9).train(METHODS["scratch"], start, 3, {})
     for outs in (first, second):
-        assert {f.name for f in outs.iterdir()} == {"networks", "history.csv", "cost.json"}
+        assert {f.name for f in outs.iterdir()} == {"networks", "history.csv", "cost.json", "manifest.json"}
         assert load_file(outs / "networks/student.last.safetensors")
-    assert len([f for f in session.store.glob("distill-kd/[!.]*") if f.is_dir()]) == 1
+    assert len([f for f in session.store.root.glob("distill-kd/[!.]*") if f.is_dir()]) == 1
+
+
+def flip_a_bit(file: Path) -> None:
+    """Flip one bit in the last byte of a file."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "networks/student.last.safetensors is damaged": lambda out: flip_a_bit(out / "networks/student.last.safetensors"),
+    "networks/student.best.safetensors is damaged": lambda out: os.truncate(
+        out / "networks/student.best.safetensors", 100
+    ),
+    "networks/networks.json is damaged": lambda out: (out / "networks/networks.json").write_text(""),
+    "cost.json is missing": lambda out: (out / "cost.json").unlink(),
+    "history.csv is damaged": lambda out: os.truncate(out / "history.csv", (out / "history.csv").stat().st_size // 2),
+    "manifest.json is missing": lambda out: (out / "manifest.json").unlink(),
+    "manifest.json cannot be read": lambda out: (out / "manifest.json").write_text("{"),
+    "networks/other.npy was added": lambda out: (out / "networks/other.npy").write_bytes(b"1"),
+}
+
+
+def test_a_finished_seed_that_is_damaged_is_reported_and_trained_again(project, capsys):
+    start = {"student": Network("tiny_plain2_12")}
+    first = session_of(project).train(METHODS["scratch"], start, 0, {})
+    weights = {name: (first / "networks" / name).read_bytes() for name in os.listdir(first / "networks")}
+    for said, damage in DAMAGES.items():
+        session = session_of(project)
+        (finished,) = session.store.root.glob("distill-kd/*/finished")
+        for file in [f for f in finished.rglob("*") if f.is_file()]:  # break the hard links of the outputs above
+            content = file.read_bytes()
+            file.unlink()
+            file.write_bytes(content)
+        damage(finished)
+        capsys.readouterr()
+        again = session.train(METHODS["scratch"], start, 0, {})
+        assert f"the outputs of distill-kd in the store are damaged ({said}" in capsys.readouterr().out
+        assert {name: (again / "networks" / name).read_bytes() for name in os.listdir(again / "networks")} == weights
+    session_of(project).train(METHODS["scratch"], start, 0, {})
+    assert "already trained" in capsys.readouterr().out
 
 
 def test_runs_with_different_keys_resume_from_their_own_checkpoints(toy, tmp_path):

@@ -1,13 +1,15 @@
 """Synthetic results of five methods in a folder, as the stages before `report` write them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from pipeline.evaluation import metrics
+from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.testing import pack, predictions
+from pipeline.storage.documents import write_json
+from pipeline.storage.folders import file_digest
 
 EVIL = ["<script>alert(1)</script>", "a & b", "$x_2$", '"quoted"']
 N, C, EPOCHS = 60, len(EVIL), 4
@@ -29,7 +31,7 @@ def network(z: np.ndarray) -> dict:
         "parameters": 868,
         "last": summary,
         "best": summary,
-        "validation": {"last": 90.0, "best": 91.0},
+        "validation": {"last": 90.0, "best": 91.0, "best_epoch": 3},
     }
 
 
@@ -50,17 +52,25 @@ def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
         tables += [predictions(seed, n, z, LABELS) for n, z in zs.items()]
     for folder in ("eval", "cost", "predictions", f"train/{name}"):
         (results / folder).mkdir(parents=True, exist_ok=True)
-    about = {"method": name, "is": kind, "student": student, "members": members, "n_images": N, "seeds": evaluated}
-    (results / "eval" / f"{name}.json").write_text(json.dumps(about))
+    about = {"method": name, "is": kind, "student": student, "members": members, "seeds": evaluated}
+    about |= {"classes": EVIL, "n_images": N}
+    write_json(results / "eval" / f"{name}.json", about)
     own = {"parameters": 868, "macs": 13944, "latency_ms": {"1": 0.07, "64": 0.3}}
     cost = {
-        "seeds": {str(seed): {"seconds": 2.0, "forward_equivalents_per_step": 3.0} for seed in seeds},
+        "seeds": {
+            str(seed): {
+                "seconds": 2.0,
+                "steps": 480,
+                "images_per_second": 1000.0,
+                "forward_equivalents_per_step": 3.0,
+            }
+            for seed in seeds
+        },
         "networks": {"student": own, "teacher": own | {"macs": 99000}},
-        "environment": {"device": "x", "threads": 1},
+        "environment": {"world_size": 1, "threads": 1, "device": "x", "precision": "fp32", "versions": {"torch": "2"}},
         "parameters": {name: {"survival": 0.75, "note": "<b>bold</b>"}},
     }
-    (results / "cost" / f"{name}.json").write_text(json.dumps(cost))
-    pl.concat(tables).write_parquet(results / "predictions" / f"{name}.parquet")
+    write_predictions(results / "predictions" / f"{name}.parquet", tables)
     rows = [
         (seed, 0, e, n, t, v) for seed in seeds for e in range(1, EPOCHS + 1) for n, t, v in terms(kind, student, e)
     ]
@@ -69,6 +79,8 @@ def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
     if kind == "cooperative":
         pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 1)).astype(np.uint8)
         np.savez_compressed(results / "train" / name / "sheets.npz", a=pixels)
+    cost["sha256"] = {file.name: file_digest(file) for file in (results / "train" / name).iterdir()}
+    write_json(results / "cost" / f"{name}.json", cost)
 
 
 def terms(kind: str, student: str | None, epoch: int) -> list[tuple[str, str, float]]:

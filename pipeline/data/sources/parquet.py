@@ -1,18 +1,22 @@
 """Parquet files in the Hugging Face layout, ROOT/**/SPLIT-00000-of-0000N.parquet, with encoded images and labels."""
 
-import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import polars as pl
 
+from pipeline.data.class_names import read_class_names, shown
 from pipeline.data.decode import decode, is_grey, map_in_order
 from pipeline.data.source import Defaults, Manifest, Split
+from pipeline.data.sources.listing import below, check_file_name
+from pipeline.data.sources.shards import columns, is_image, names_in_metadata, read_encoded, read_labels, schema_of
 from pipeline.errors import DataError
 
 PREFIXES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 CHUNK = 2048  # maximum number of encoded images in memory
+MAX_CLASSES = 100_000  # if the classes have no names
 
 
 class Parquet:
@@ -42,53 +46,76 @@ class Parquet:
         label_column: str | None,
     ):
         self.root, self.workers = root, workers
-        if not root.is_dir():
-            raise DataError(f"data.root: there is no folder {root}")
-        self.shards = {split: shards for split, p in PREFIXES.items() if (shards := shards_of(root, p))}
+        if not os.path.isdir(root):
+            raise DataError(f"data.root: there is no folder {shown(root)}")
+        self.shards = find_shards(root)
         if "train" not in self.shards:
-            raise DataError(f"{root} has no file train-*.parquet: expected the Hugging Face layout")
+            raise DataError(f"{shown(root)} has no file train-*.parquet: expected the Hugging Face layout")
         first = self.shards["train"][0]
-        self.image, self.label = columns(first, image_column, label_column)
-        labels = {split: [self.read_labels(s) for s in shards] for split, shards in self.shards.items()}
-        self.classes = class_names(root, first, self.label, labels["train"])
-        for split, shards in self.shards.items():
-            for shard, values in zip(shards, labels[split]):
-                invalid = np.flatnonzero((values < 0) | (values >= len(self.classes)))
-                if len(invalid):
-                    row, last = invalid[0], len(self.classes) - 1
-                    raise DataError(f"{shard}, row {row}: label {values[row]} is not in 0..{last}")
+        schemas = {shard: schema_of(shard) for shards in self.shards.values() for shard in shards}
+        self.image, self.label = columns(first, schemas[first], image_column, label_column)
+        self.types = {shard: self.image_type(shard, schema) for shard, schema in schemas.items()}
+        labels = {split: [read_labels(s, self.label) for s in shards] for split, shards in self.shards.items()}
+        self.classes = self.class_names(first, labels)
         self.starts = {split: np.cumsum([0, *map(len, parts)]) for split, parts in labels.items()}
         self.skipped: list[tuple[str, str]] = []
         self.kept = {split: np.arange(self.starts[split][-1]) for split in self.shards}
         self.channels = 3
-        self.channels = 1 if all(self.first_is_grey(s) for shards in self.shards.values() for s in shards) else 3
         if on_error == "skip":
             self.kept = {split: self.readable(split) for split in self.shards}
         self.splits = {}
         for split, parts in labels.items():
             if not len(self.kept[split]):
-                raise DataError(f"{self.shards[split][0]}: split {split} has no images")
+                raise DataError(f"{shown(self.shards[split][0])}: split {split} has no images")
             names = [self.name(split, row) for row in self.kept[split]]
             self.splits[split] = Split(names, np.concatenate(parts)[self.kept[split]])
+        self.channels = 1 if all(self.is_grey(split) for split in self.shards) else 3
 
-    def read_labels(self, shard: Path) -> np.ndarray:
-        """The labels of a shard: [rows] int64. Raises DataError if one is null."""
-        values = pl.scan_parquet(shard).select(self.label).collect()[self.label]
-        if values.null_count():
-            raise DataError(f"{shard}, row {values.is_null().arg_max()}: the label is null")
-        return values.to_numpy().astype(np.int64)
+    def image_type(self, shard: Path, schema: dict[str, Any]) -> Any:
+        """The type of a shard's column of images. Raises DataError if it lacks the columns of the first shard."""
+        for column, fits, kind in (
+            (self.image, is_image, "images"),
+            (self.label, lambda dtype: dtype.is_integer(), "integer labels"),
+        ):
+            if column not in schema:
+                raise DataError(f"{shown(shard)} has no column {shown(column)}, but the first shard has one")
+            if not fits(schema[column]):
+                dtype = shown(schema[column])
+                raise DataError(f"{shown(shard)}: column {shown(column)} has no {kind}, but the type {dtype}")
+        return schema[self.image]
 
-    def first_is_grey(self, shard: Path) -> bool:
-        """Whether the first image of a shard is grey; an empty shard counts as grey."""
-        encoded = next(iter(self.encoded(shard, 0, 1)), None)
-        return encoded is None or is_grey(encoded or b"", f"{shard}:0")
+    def class_names(self, first: Path, labels: dict[str, list[np.ndarray]]) -> list[str]:
+        """Class names by label: from classes.txt, else from the metadata that Hugging Face writes, else the numbers.
 
-    def encoded(self, shard: Path, start: int, n: int) -> list[bytes | None]:
-        """The encoded images of the `n` rows of a shard from `start` on."""
-        column = pl.col(self.image)
-        is_struct = isinstance(pl.read_parquet_schema(shard)[self.image], pl.Struct)
-        chosen = (column.struct.field("bytes") if is_struct else column).alias("bytes")
-        return pl.scan_parquet(shard).slice(start, n).select(chosen).collect()["bytes"].to_list()
+        first: a shard.  labels: of each shard of each split.
+        Raises DataError, which names the row, for a label that is not one of a class.
+        """
+        file = self.root / "classes.txt"
+        names = read_class_names(file) if os.path.lexists(file) else names_in_metadata(first, self.label)
+        more = ""
+        if names is None:
+            largest = max(int(part.max(initial=0)) for part in labels["train"])
+            names = [str(label) for label in range(min(largest + 1, MAX_CLASSES))]
+            more = f": more than {MAX_CLASSES:,} classes need names in classes.txt" if largest >= MAX_CLASSES else ""
+        for split, shards in self.shards.items():
+            for shard, values in zip(shards, labels[split]):
+                invalid = np.flatnonzero((values < 0) | (values >= len(names)))
+                if len(invalid):
+                    row, last = invalid[0], len(names) - 1
+                    raise DataError(f"{shown(shard)}, row {row}: label {values[row]} is not in 0..{last}{more}")
+        return names
+
+    def is_grey(self, split: str) -> bool:
+        """Whether the first image of every shard of a split is grey; an empty shard counts as grey."""
+        rows = self.kept[split]
+        firsts = np.searchsorted(rows, self.starts[split][:-1])
+        first = [int(rows[k]) for k, end in zip(firsts, self.starts[split][1:]) if k < len(rows) and rows[k] < end]
+        return all(is_grey(self.content(split, row), self.name(split, row)) for row in first)
+
+    def content(self, split: str, row: int) -> bytes:
+        """The encoded image of a row of a split. Raises DataError if it is null."""
+        shard, within = self.place(split, row)
+        return content_of(self.name(split, row), read_encoded(shard, self.image, self.types[shard], within, 1)[0])
 
     def place(self, split: str, row: int) -> tuple[Path, int]:
         """The shard that holds a row of a split, and the row's number within that shard."""
@@ -100,7 +127,7 @@ class Parquet:
         shard, within = self.place(split, row)
         return f"{shard.relative_to(self.root).as_posix()}:{within}"
 
-    def items(self, split: str, rows: np.ndarray) -> Iterator[tuple[str, bytes]]:
+    def items(self, split: str, rows: np.ndarray) -> Iterator[tuple[str, bytes | None]]:
         """Yield name and encoded image of each of `rows` (ascending), reading one chunk of a shard at a time."""
         for k, shard in enumerate(self.shards[split]):
             start, end = self.starts[split][k : k + 2]
@@ -108,15 +135,15 @@ class Parquet:
                 high = min(low + CHUNK, end)
                 wanted = rows[(rows >= low) & (rows < high)]
                 if len(wanted):
-                    content = self.encoded(shard, low - start, high - low)
-                    yield from ((self.name(split, row), content[row - low] or b"") for row in wanted)
+                    content = read_encoded(shard, self.image, self.types[shard], low - start, high - low)
+                    yield from ((self.name(split, row), content[row - low]) for row in wanted)
 
     def readable(self, split: str) -> np.ndarray:
         """The rows whose images can be decoded. The others are added to `skipped` with the reason."""
         kept = []
         for row, (name, content) in enumerate(self.items(split, self.kept[split])):
             try:
-                decode(content, name, channels=self.channels)
+                decode(content_of(name, content), name, channels=self.channels)
                 kept.append(row)
             except DataError as error:
                 self.skipped.append((name, str(error)))
@@ -125,63 +152,29 @@ class Parquet:
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the images at `rows` of a split: [H, W, C_in] uint8. Raises DataError if one cannot be decoded."""
 
-        def read(item: tuple[str, bytes]) -> np.ndarray:
+        def read(item: tuple[str, bytes | None]) -> np.ndarray:
+            """Decode an image."""
             name, content = item
-            return decode(content, name, channels=self.channels)
+            return decode(content_of(name, content), name, channels=self.channels)
 
         yield from map_in_order(read, self.items(split, self.kept[split][rows]), self.workers)
 
 
-def shards_of(root: Path, prefixes: tuple[str, ...]) -> list[Path]:
-    """The shards of a split, sorted by path.  prefixes: how the names of its files may begin."""
-    files = sorted(root.rglob("*.parquet"))
-    return [f for f in files if any(f.name.startswith((p + "-", p + ".")) for p in prefixes)]
+def find_shards(root: Path) -> dict[str, list[Path]]:
+    """The shards of each split, sorted by path: everything below a folder whose name is that of a shard."""
+    files = sorted(Path(entry.path) for entry in below(root) if entry.name.endswith(".parquet"))
+    found = {}
+    for split, prefixes in PREFIXES.items():
+        starts = tuple(p + end for p in prefixes for end in "-.")
+        if shards := [file for file in files if file.name.startswith(starts)]:
+            found[split] = shards
+    for shard in (shard for shards in found.values() for shard in shards):
+        check_file_name(shard)
+    return found
 
 
-def columns(file: Path, image: str | None, label: str | None) -> tuple[str, str]:
-    """The names of the columns of images and labels.
-
-    file: a shard.  image, label: the configured names; None selects the only column of the right type.
-    Raises DataError if the file is not Parquet, or if a column is missing, has another type or is ambiguous.
-    """
-    try:
-        schema = pl.read_parquet_schema(file)
-    except Exception as error:
-        raise DataError(f"{file} is not a Parquet file: {str(error).splitlines()[0]}") from None
-    images = [n for n, t in schema.items() if is_image(t)]
-    labels = [n for n, t in schema.items() if t.is_integer()]
-    found = []
-    for key, configured, candidates, kind in (
-        ("data.image_column", image, images, "images (a struct with `bytes`, or binary)"),
-        ("data.label_column", label, labels, "integer labels"),
-    ):
-        if configured is not None and configured not in candidates:
-            raise DataError(
-                f"{file}: {key} {configured!r} is not a column of {kind}; there are: {', '.join(candidates) or 'none'}"
-            )
-        if configured is None and len(candidates) != 1:
-            several = f"several columns of {kind}: {', '.join(candidates)}; set {key} to one of them"
-            raise DataError(f"{file} has {several if candidates else f'no column of {kind}'}")
-        found.append(configured or candidates[0])
-    return found[0], found[1]
-
-
-def is_image(dtype: pl.DataType) -> bool:
-    """Whether a column of this type can hold encoded images."""
-    if isinstance(dtype, pl.Struct):
-        return any(field.name == "bytes" for field in dtype.fields)
-    return dtype == pl.Binary
-
-
-def class_names(root: Path, file: Path, column: str, labels: list[np.ndarray]) -> list[str]:
-    """Class names by label: from classes.txt, else from the metadata that Hugging Face writes, else the numbers.
-
-    file: a shard.  column: of labels.  labels: of each training shard.
-    """
-    if (root / "classes.txt").is_file():
-        return (root / "classes.txt").read_text("utf-8").splitlines()
-    try:
-        metadata = json.loads(pl.read_parquet_metadata(file)["huggingface"])
-        return [str(name) for name in metadata["info"]["features"][column]["names"]]
-    except (KeyError, TypeError, ValueError):
-        return [str(k) for k in range(1 + max(int(part.max(initial=0)) for part in labels))]
+def content_of(name: str, content: bytes | None) -> bytes:
+    """The encoded image of a row. Raises DataError if it is null.  name: FILE:ROW."""
+    if content is None:
+        raise DataError(f"{shown(name)}: the image is null")
+    return content

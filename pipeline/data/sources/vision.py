@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.class_names import shown
 from pipeline.data.source import Defaults, Manifest, Split
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_line
 
 
 class Vision:
@@ -33,9 +34,9 @@ class Vision:
         try:
             parts = {split: kind(root, train=split == "train", download=True) for split in ("train", "test")}
         except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = shown(first_line(error))
             raise DataError(
-                f"data.root: {root} has no complete copy of {name}, and the download failed: {reason}"
+                f"data.root: {shown(root)} has no complete copy of {name}, and the download failed: {reason}"
             ) from None
         self.skipped: list[tuple[str, str]] = []
         self.classes = list(parts["train"].classes)

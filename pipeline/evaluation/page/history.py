@@ -7,7 +7,17 @@ from pathlib import Path
 
 import polars as pl
 
-SCHEMA = {"seed": pl.Int64, "leg": pl.Int64, "epoch": pl.Int64, "network": pl.String, "term": pl.String}
+from pipeline.errors import first_line
+from pipeline.storage.documents import damaged, read_bytes
+
+SCHEMA = {
+    "seed": pl.Int64,
+    "leg": pl.Int64,
+    "epoch": pl.Int64,
+    "network": pl.String,
+    "term": pl.String,
+    "value": pl.Float64,
+}
 
 
 class History:
@@ -16,11 +26,16 @@ class History:
     Args:
         file: The method's history.csv.
         seed: The seed to keep.
+
+    Raises:
+        DataError: If the file is missing or damaged, or if it has no rows of the seed.
     """
 
     def __init__(self, file: Path, seed: int):
-        rows = pl.read_csv(file, schema_overrides=SCHEMA | {"value": pl.Float64})
+        rows = read_rows(file)
         self.rows = rows.filter(pl.col("seed") == seed)
+        if not len(self.rows):
+            raise damaged(file, f"it has no rows of seed {seed}")
 
     def of(self, network: str, term: str) -> tuple[list[int], list[float]]:
         """Return the epochs and the values of one term of one network."""
@@ -41,3 +56,18 @@ class History:
         """Return the validation accuracy of one network, as columns epoch and top1 (percent)."""
         epochs, top1 = self.of(network, "validation/top1")
         return pl.DataFrame({"epoch": epochs, "top1": top1}, schema={"epoch": pl.Int64, "top1": pl.Float64})
+
+
+def read_rows(file: Path) -> pl.DataFrame:
+    """Return all rows of a history.csv. Raises DataError if it is missing or damaged."""
+    content = read_bytes(file)
+    header = ",".join(SCHEMA).encode() + b"\n"
+    if not content.startswith(header) or not content.endswith(b"\n"):
+        raise damaged(file, f"expected the columns {', '.join(SCHEMA)} and whole lines")
+    try:
+        rows = pl.read_csv(content, schema=SCHEMA)
+    except Exception as error:  # polars raises many types
+        raise damaged(file, first_line(error)) from None
+    if rows.null_count().sum_horizontal()[0] or not rows["value"].is_finite().all():
+        raise damaged(file, "a value is missing or not finite")
+    return rows

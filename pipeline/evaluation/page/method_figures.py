@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation.comparison import Outcome
+from pipeline.errors import first_line
+from pipeline.evaluation.comparison import Outcome, train_file
 from pipeline.evaluation.page import figures
 from pipeline.evaluation.page.history import History
+from pipeline.storage.documents import damaged
 
 CaptionedFigure = tuple[str, str]
 """The caption and the SVG markup of a figure."""
 MAX_IMAGE_FIGURES = 3
+SHEETS = "sheets.npz"
 
 
 def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure]:
@@ -55,7 +58,7 @@ def dgkd(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigur
     """Yield DGKD's guide survival rates and distillation losses."""
     survived = {guide: value for (_, guide), value in history.means("survived/").items()}
     if survived:
-        survival = o.cost["parameters"][o.name]["survival"]
+        survival = (o.cost["parameters"].get(o.name) or {}).get("survival")
         yield (
             "Guide survival: share of batches in which each guide is kept. Dashed: the survival probability.",
             figures.bars(survived, f"{o.name}: guide survival", "share of batches", survival),
@@ -85,15 +88,29 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
         values = {network: value for (network, rest), value in history.means(term).items() if not rest}
         if values:
             yield (f"Counterfactuals: {what}.", figures.bars(values, f"{o.name}: {term}", what))
-    file = results / "train" / o.name / "sheets.npz"
-    if file.exists():
-        with np.load(file) as sheets:
-            for name in list(sheets)[:MAX_IMAGE_FIGURES]:
-                before, after = sheets[name]
-                yield (
-                    f"Counterfactuals that teach {name}: original x, counterfactual x', and difference x' - x.",
-                    figures.image_pairs(before, after, f"{o.name}: counterfactuals of {name}"),
-                )
+    if SHEETS in o.cost["sha256"]:
+        for name, (before, after) in read_sheets(train_file(results, o, SHEETS)).items():
+            yield (
+                f"Counterfactuals that teach {name}: original x, counterfactual x', and difference x' - x.",
+                figures.image_pairs(before, after, f"{o.name}: counterfactuals of {name}"),
+            )
+
+
+def read_sheets(file: Path) -> dict[str, np.ndarray]:
+    """Return the first MAX_IMAGE_FIGURES pairs of images in sheets.npz, [2, N, H, W, C_in] uint8 by name.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as sheets:
+            pairs = {name: sheets[name] for name in list(sheets)[:MAX_IMAGE_FIGURES]}
+    except Exception as error:  # a damaged archive raises many types
+        raise damaged(file, first_line(error)) from None
+    for name, pair in pairs.items():
+        if pair.dtype != np.uint8 or pair.ndim != 5 or len(pair) != 2 or pair.size == 0 or pair.shape[-1] not in (1, 3):
+            raise damaged(file, f"{name} does not hold pairs of images")
+    return pairs
 
 
 METHOD_FIGURES: dict[str, Callable[[Outcome, History, Path], Iterator[CaptionedFigure]]] = {

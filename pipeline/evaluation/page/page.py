@@ -15,10 +15,11 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.comparison import REFERENCE, Outcome
+from pipeline.evaluation.comparison import REFERENCE, Outcome, train_file
 from pipeline.evaluation.page import figures
 from pipeline.evaluation.page.history import History
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
+from pipeline.evaluation.predictions import read_logits
 from pipeline.evaluation.table import tables
 
 TEMPLATES = Environment(
@@ -32,20 +33,19 @@ class Results:
     Args:
         results: The folder results/.
         outcomes: The outcomes of all methods, at least one.
-        classes: The class names, in the order of the labels.
     """
 
-    def __init__(self, results: Path, outcomes: list[Outcome], classes: list[str]):
-        self.results, self.outcomes, self.classes = results, outcomes, classes
+    def __init__(self, results: Path, outcomes: list[Outcome]):
+        self.results, self.outcomes, self.classes = results, outcomes, outcomes[0].classes
         self.seed = next(iter(outcomes[0].seeds))
-        self.histories = {o.name: History(results / "train" / o.name / "history.csv", self.seed) for o in outcomes}
+        self.histories = {o.name: History(train_file(results, o, "history.csv"), self.seed) for o in outcomes}
         self.students = [o for o in outcomes if o.student]
 
     def logits(self, o: Outcome) -> tuple[np.ndarray, np.ndarray]:
         """Return the student's logits on the test split [N, C] and the labels [N], of the first seed."""
-        table = pl.read_parquet(self.results / "predictions" / f"{o.name}.parquet")
-        rows = table.filter((pl.col("seed") == self.seed) & (pl.col("network") == o.student))
-        return rows["logits"].to_numpy(), rows["label"].to_numpy()
+        file = self.results / "predictions" / f"{o.name}.parquet"
+        z, y = read_logits(file, self.seed, str(o.student), o.correct()[self.seed], len(self.classes))
+        return z, y
 
     @property
     def representative(self) -> Outcome | None:

@@ -1,0 +1,67 @@
+"""The logits of a method on the test split, results/predictions/METHOD.parquet: written by evaluate, read by report."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipeline.errors import DataError, first_line
+from pipeline.storage.atomic import replace_file
+from pipeline.storage.documents import damaged
+
+CHECKSUM = "sha256"  # key of the file's metadata
+COLUMNS = ("seed", "network", "index", "label", "prediction", "logits")
+
+
+def write_predictions(file: Path, tables: list[pl.DataFrame]) -> None:
+    """Write tables of predictions (pipeline.evaluation.testing.predictions) to one file, one after another."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content, table = io.BytesIO(), pl.concat(tables)
+    table.write_parquet(content, compression="zstd", statistics=False, metadata={CHECKSUM: checksum(table)})
+    replace_file(file, [content.getbuffer()])
+
+
+def checksum(table: pl.DataFrame) -> str:
+    """SHA-256 of the names, the types and the values of a table."""
+    total = hashlib.sha256(repr(table.schema).encode())
+    for column in table.get_columns():
+        values = column.to_numpy()
+        total.update(b"\n".join(map(str.encode, values)) if column.dtype == pl.String else values.tobytes())
+    return total.hexdigest()
+
+
+def read_logits(file: Path, seed: int, network: str, correct: np.ndarray, n_classes: int) -> tuple[np.ndarray, ...]:
+    """Return the logits [N, C] float32 of a network on the test split, and the labels [N].
+
+    Args:
+        file: The method's predictions.
+        seed: The seed to keep.
+        network: The network to keep.
+        correct: Whether each prediction is correct, [N] bool, as results/eval says.
+        n_classes: C.
+
+    Raises:
+        DataError: If the file is missing or damaged, or if its predictions are not those that were evaluated.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} is missing: run `dvc repro`")
+    try:
+        table = pl.read_parquet(file)
+        intact = pl.read_parquet_metadata(file).get(CHECKSUM) == checksum(table)
+        rows = table.filter((pl.col("seed") == seed) & (pl.col("network") == network))
+        logits = np.stack([np.asarray(row, np.float32) for row in rows["logits"]]) if len(rows) else np.zeros((0, 0))
+        labels = rows["label"].to_numpy().astype(np.int64)
+    except Exception as error:  # polars and NumPy raise many types
+        raise damaged(file, first_line(error)) from None
+    if not intact:
+        raise damaged(file, "its content does not have its checksum")
+    if tuple(table.columns) != COLUMNS or logits.shape != (len(correct), n_classes):
+        shape = f"{len(correct)} images and {n_classes} classes"
+        raise damaged(file, f"expected the logits of {shape} for seed {seed} and network {network}")
+    if not np.isfinite(logits).all():
+        raise damaged(file, "a logit is not finite")
+    if labels.min() < 0 or labels.max() >= n_classes or ((logits.argmax(1) == labels) != correct).any():
+        raise damaged(file, f"its predictions of seed {seed} are not those that results/eval describes")
+    return logits, labels

@@ -1,0 +1,78 @@
+"""Weights in files: read without executing anything, and loaded only if every tensor fits.
+
+A file may come from anywhere, so it is not trusted: PyTorch files are read with `weights_only`, and a tensor that a
+network could not compute with is refused.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import DataError, first_line
+
+WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # keys under which files store a state dict
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def load_weights(network: nn.Module, file: Path, arch: str) -> None:
+    """Load the weights in `file` into `network`.  arch: what messages call the network.
+
+    Every name and every shape must match, so that no weight silently keeps its random initial value. All numbers must
+    be finite. Raises DataError otherwise.
+    """
+    loaded, expected = read_weights(file), network.state_dict()
+    for name, value in expected.items():
+        if name in loaded:
+            check_tensor(f"{file}: {name}", loaded[name], value, arch)
+    missing = [name for name in expected if name not in loaded]
+    unexpected = [ascii(name)[1:-1] for name in loaded if name not in expected]
+    if missing or unexpected:
+        raise DataError(
+            f"{file} does not hold the weights of {arch}: "
+            f"{len(missing)} tensors are missing ({', '.join(missing[:3]) or '-'}), "
+            f"{len(unexpected)} are unexpected ({', '.join(unexpected[:3]) or '-'})"
+        )
+    network.load_state_dict(loaded)
+
+
+def check_tensor(where: str, found: Tensor, expected: Tensor, arch: str) -> None:
+    """Raise DataError, which begins with `where`, unless a tensor can take the place of another."""
+    if found.shape != expected.shape:
+        raise DataError(f"{where} has shape {tuple(found.shape)}, but {arch} needs {tuple(expected.shape)}")
+    if found.layout != torch.strided or found.is_meta or found.is_quantized or found.is_nested:
+        raise DataError(f"{where} is a sparse, quantised, nested or empty (meta) tensor: a dense one is needed")
+    fits = found.dtype in FLOATS if expected.is_floating_point() else found.dtype == expected.dtype
+    if not fits:
+        raise DataError(f"{where} has type {found.dtype}, but {arch} needs {expected.dtype}")
+    if expected.is_floating_point() and not bool(torch.isfinite(found.to(expected.dtype)).all()):
+        raise DataError(f"{where} holds numbers that are not finite")
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read the state dict in a safetensors or PyTorch file.
+
+    A state dict nested under one of `WRAPPERS` is unwrapped, and DDP's prefix `module.` is removed from the names.
+    Raises DataError if the file is missing, unreadable or holds anything but tensors by name.
+    """
+    if not file.is_file():
+        raise DataError(f"the file of weights {file} does not exist")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(f"{file} cannot be read as weights: {first_line(error)}") from None
+    for wrapper in WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
+        raise DataError(f"{file} does not hold a state dict: expected a mapping from names to tensors")
+    return {name.removeprefix("module."): value for name, value in state.items()}

@@ -1,0 +1,100 @@
+"""The schemas of the documents about trained networks: networks.json and run.json of a bundle, and costs."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.storage.documents import Document
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+NotNegative = Annotated[float, Field(ge=0)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+"""A file in the folder of the document, so that a document cannot name a file elsewhere."""
+NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=200)]
+SeedName = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Validation(Document):
+    """Validation top-1 in percent of the last and the best weights, and the epoch of the best."""
+
+    last: Percent
+    best: Percent
+    best_epoch: Count
+
+
+class NetworkDocument(Document):
+    """A network in networks.json (pipeline.storage.bundle.Record)."""
+
+    arch: str
+    num_classes: Positive | None = None
+    in_chans: Positive | None = None
+    image_size: tuple[Positive, Positive] | None = None
+    parameters: Count | None = None
+    validation: Validation | None = None
+    weights: FileName | None = None
+    best: FileName | None = None
+    sees: FileName | None = None
+    sha256: dict[FileName, Digest] = Field(default_factory=dict)
+
+
+Networks = dict[NetworkName, NetworkDocument]
+"""networks.json."""
+
+
+class RunDocument(Document):
+    """run.json: what one seed trained, and the bundle that it started from.  student: None for a group."""
+
+    method: str
+    is_: str = Field(alias="is")
+    student: NetworkName | None
+    members: list[NetworkName]
+    guides: list[NetworkName]
+    after: str | None
+    seed: Count
+
+
+class SeedCost(Document):
+    """The cost of one seed: training time in seconds, optimizer steps, speed, and forward passes of the student."""
+
+    seconds: NotNegative
+    steps: Count
+    images_per_second: NotNegative | None
+    forward_equivalents_per_step: NotNegative | None
+
+
+class NetworkCost(Document):
+    """The cost of one network: parameters, multiply-adds for an image, and latency in milliseconds by batch size."""
+
+    parameters: Count
+    macs: Count
+    latency_ms: dict[str, NotNegative]
+
+
+class Environment(Document):
+    """What decides the last bits of a result besides parameters, data and code."""
+
+    world_size: Positive
+    threads: Positive
+    device: str
+    precision: str
+    versions: dict[str, str]
+
+
+class RunCost(SeedCost):
+    """cost.json of one trained seed, in the checkpoint store."""
+
+    networks: dict[NetworkName, NetworkCost]
+    environment: Environment
+
+
+class MethodCost(Document):
+    """results/cost/METHOD.json.  sha256: the digests of the files in results/train/METHOD."""
+
+    seeds: Annotated[dict[SeedName, SeedCost], Field(min_length=1)]
+    networks: dict[NetworkName, NetworkCost]
+    environment: Environment
+    parameters: dict[str, Any]
+    sha256: dict[FileName, Digest]
