@@ -61,8 +61,7 @@ def test_user_error_in_two_processes_is_one_line_per_process(project):
     prepared.with_name("hidden").rename(prepared)
     assert done.returncode == 1
     assert set(done.stderr.splitlines()) == {
-        f"error: data/prepared/meta.json is missing: run `python -m stages.prepare` (or dvc repro){where}"
-        for where in ("", " (process 1)")
+        f"error: data/prepared/meta.json is missing: run `dvc repro prepare`{where}" for where in ("", " (process 1)")
     }
     project.reset()
 
