@@ -14,8 +14,9 @@ def main(
     """Evaluate all networks of METHOD on the test split, with their last and their best weights.
 
     The best weights are those with the highest validation accuracy. Reads data/prepared, models/students/METHOD and
-    the guides that METHOD starts from. Writes results/eval/METHOD.json (metrics of all networks, for every seed) and
-    results/predictions/METHOD.parquet (logits of the student or of the group's members).
+    the guides that METHOD starts from. Writes results/eval/METHOD.json (metrics of all networks, for every seed that
+    ended, and where the others diverged) and results/predictions/METHOD.parquet (logits of the student or of the
+    group's members).
     """
     from pipeline.params.load import runtime
     from pipeline.runtime.threads import set_threads
@@ -26,10 +27,11 @@ def main(
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
     from pipeline.evaluation.predictions import write_predictions
-    from pipeline.evaluation.testing import Tester, predictions
+    from pipeline.evaluation.records import DivergedDocument, divergence
+    from pipeline.evaluation.testing import Tester, no_predictions, predictions
     from pipeline.runtime.determinism import enable_determinism
-    from pipeline.storage.bundle import read_run, seed_folders
-    from pipeline.storage.documents import write_json
+    from pipeline.storage.bundle import DIVERGED, read_run, seed_folders
+    from pipeline.storage.documents import read_json, write_json
 
     torch.set_num_threads(runtime().threads)
     enable_determinism()
@@ -39,18 +41,26 @@ def main(
     if not runs:
         raise DataError(f"models/students/{method} is missing: run `python -m stages.distill {method}` (or dvc repro)")
     seeds: dict[str, Any] = {}
+    diverged: dict[str, Any] = {}
     tables = []
     metadata: dict[str, Any] = {}
     for run in runs:
+        if (run / DIVERGED).exists():
+            metadata = read_json(run / DIVERGED, DivergedDocument)
+            diverged[str(metadata["seed"])] = divergence(metadata)
+            continue
         metadata = read_run(run)
         result, logits = tester.evaluate_seed(run, metadata)
         seeds[str(metadata["seed"])] = result
         tables += [predictions(metadata["seed"], name, z, tester.labels) for name, z in logits.items()]
     report = {key: metadata[key] for key in ("method", "is", "student", "members")}
-    write_predictions(Path("results/predictions", f"{method}.parquet"), tables)
+    report |= {"classes": data.classes, "n_images": len(tester.labels), "seeds": seeds}
+    if diverged:
+        report["diverged"] = diverged
+    write_predictions(Path("results/predictions", f"{method}.parquet"), tables or [no_predictions(len(data.classes))])
     out = Path("results/eval", f"{method}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {**report, "classes": data.classes, "n_images": len(tester.labels), "seeds": seeds}, indent=1)
+    write_json(out, report, indent=1)
 
 
 if __name__ == "__main__":

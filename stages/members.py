@@ -5,28 +5,34 @@ from pathlib import Path
 
 from stages.command import command
 
+OUT = Path("models/members")
+
 
 def main() -> None:
     """Train Cooperative's base networks (cooperative.members, student.arch, train.*), once for each seed.
 
     Reads data/prepared; writes models/members/seed-N: each member, trained on the images that it has, and all/ARCH,
-    trained on all images, for each architecture among them.
+    trained on all images, for each architecture among them. Trains nothing if no entry of `methods` is Cooperative.
     """
     from pipeline.params.load import load, runtime
+    from pipeline.params.rules import uses_members
     from pipeline.runtime.launch import begin
+    from pipeline.storage.atomic import replace_folder
 
-    p = load("train", "student.arch", "seeds", "cooperative.members")
+    p = load("train", "student.arch", "seeds", "methods", "cooperative.members")
+    if not uses_members(p["methods"]):
+        replace_folder(OUT, lambda folder: (folder / "none.txt").write_text("no entry of methods is cooperative\n"))
+        return
     begin(runtime(), "stages.members")
     from pipeline.core.interface import Network
     from pipeline.data.members import members_of, visible_rows
     from pipeline.methods.scratch import Scratch
-    from pipeline.storage.atomic import replace_folder
     from pipeline.training.session import Session
 
     session = Session(
         "members",
         recipe=p["train"],
-        parameters={k: v for k, v in p.plain().items() if k != "seeds"},
+        parameters={k: v for k, v in p.plain().items() if k not in ("seeds", "methods")},
         code=("stages/members.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
         data=Path("data/prepared"),
@@ -49,7 +55,7 @@ def main() -> None:
             shutil.copytree(outputs / "networks", folder / f"seed-{seed}")
 
     if session.accelerator.is_main_process:
-        replace_folder(Path("models/members"), fill)
+        replace_folder(OUT, fill)
 
 
 if __name__ == "__main__":

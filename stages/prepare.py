@@ -11,17 +11,14 @@ def main() -> None:
     """Prepare the images of data.source for training.
 
     Writes data/prepared: train.npy, validation.npy and test.npy (uint8; not for streamed images), split.parquet (one
-    row per image), classes.txt and meta.json. Also checks that the data have the classes that cooperative.members
-    names.
+    row per image), classes.txt and meta.json.
     """
-    from pipeline.data.members import members_of
     from pipeline.data.prepare import prepare
     from pipeline.data.sources.open import open_source
     from pipeline.params.load import load, runtime
 
-    p = load("data", "cooperative.members")
+    p = load("data")
     source = open_source(p["data"], runtime().workers)
-    members_of(p["cooperative.members"], source.classes, student_arch="")
     report = prepare(source, p["data"], OUT)
     meta = report.meta
     height, width = meta["image_size"]

@@ -6,33 +6,40 @@ from stages.command import command
 
 
 def main() -> None:
-    """Compare all methods of params.yaml over their seeds and print the tables.
+    """Compare all methods of params.yaml with report.reference over their seeds, and print the tables.
 
-    Reads results/eval, results/cost, results/train and results/predictions. Writes results/summary.json (DVC metrics),
-    results/table.md, results/report.html, results/curves and results/confusion.csv (DVC plots).
+    Reads results/eval, results/cost, results/train, results/predictions and the test split of data/prepared. Writes
+    results/summary.json (DVC metrics), results/table.md, results/report.html, results/curves and results/confusion.csv
+    (DVC plots).
     """
     from rich.console import Console
 
+    from pipeline.data.prepared import Prepared
     from pipeline.evaluation.comparison import outcomes, summary
+    from pipeline.evaluation.notes import notes
     from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
-    from pipeline.evaluation.table import WIDTH, tables
+    from pipeline.evaluation.table import WIDTH, markdown, tables
     from pipeline.params.load import load
     from pipeline.storage.atomic import replace_file
     from pipeline.storage.documents import write_plain_json
 
-    p = load("methods", "seeds", "data", "train", "teacher", "student", "assistants")
+    p = load("methods", "seeds", "data", "train", "teacher", "student", "assistants", "report")
+    reference = p["report"].reference
+    data = Prepared.read(Path("data/prepared"))
     compared = outcomes(p["methods"], p["seeds"], Path("results"))
-    parts = tables(compared)
-    results = Results(Path("results"), compared)
-    page = render(results, p.plain())
-    write_plain_json(Path("results/summary.json"), summary(compared))
-    replace_file(Path("results/table.md"), ["\n".join(part.markdown() for part in parts).encode()])
+    parts, lines = tables(compared, reference), notes(compared, reference, data.labels("test"))
+    results = Results(Path("results"), compared, reference)
+    page = render(results, p.plain(), notes=lines, images=data.images("test") if data.meta.root is None else None)
+    write_plain_json(Path("results/summary.json"), summary(compared, reference))
+    replace_file(Path("results/table.md"), [markdown(parts, lines).encode()])
     replace_file(Path("results/report.html"), [page.encode()])
     write_curves(results, Path("results/curves"))
     write_confusion(results, Path("results/confusion.csv"))
     console = Console(width=WIDTH, highlight=False)
     for part in parts:
         part.print(console)
+    for line in lines:
+        print(line)
     print("report written to results/report.html")
 
 

@@ -29,7 +29,8 @@ def members_of(section: Any, classes: Sequence[str], student_arch: str) -> dict[
     """Return the members that params.yaml defines, with classes resolved to labels.
 
     section: the value of `cooperative.members`: either `auto: K`, for K members of the student's architecture, of which
-    the k-th lacks class k; or a mapping from names to `arch`, `lacks` and `keeps`.  classes: names by label.
+    the k-th lacks class k; or a mapping from names to `arch`, `lacks` and `keeps`. Without `lacks` (auto), the k-th
+    member lacks class k modulo the number of classes.  classes: names by label.
     Raises ParamsError if a member lacks a class that the data do not have, or lacks every class.
     """
     auto = getattr(section, "auto", None)
@@ -38,8 +39,9 @@ def members_of(section: Any, classes: Sequence[str], student_arch: str) -> dict[
             raise ParamsError(f"{KEY}.auto: {auto} members cannot each lack a different one of {len(classes)} classes")
         return {f"m{k}": Member(student_arch, (k,), 1.0) for k in range(auto)}
     members = {}
-    for name, spec in section.items():
-        lacks = tuple(label_of(c, classes, f"{KEY}.{name}.lacks") for c in spec.lacks)
+    for k, (name, spec) in enumerate(section.items()):
+        named = [k % len(classes)] if spec.lacks is None else spec.lacks
+        lacks = tuple(label_of(c, classes, f"{KEY}.{name}.lacks") for c in named)
         if len(set(lacks)) == len(classes):
             raise ParamsError(f"{KEY}.{name}.lacks: it lists every class: leave at least one to learn")
         members[name] = Member(spec.arch, lacks, spec.keeps)

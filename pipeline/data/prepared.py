@@ -154,12 +154,15 @@ class Prepared:
         device: "torch.device",
         pad: int | None = None,
         flip: bool | None = None,
+        policy: str = "none",
+        erasing: float = 0.0,
         workers: int = 0,
     ) -> "Views | StreamedViews":
         """Create the views of a split on a device.
 
-        pad, flip: None means the data's own values. Only the training split is mirrored, and a streamed data set is not
-        padded.  workers: threads that decode the images of a streamed data set.
+        pad, flip: None means the data's own values. A streamed data set is not padded.  policy, erasing: of
+        pipeline.data.augment.  Only the training split is mirrored, augmented and erased.  workers: threads that decode
+        the images of a streamed data set.
         """
         meta = self.meta
         shared: dict[str, Any] = {
@@ -168,6 +171,8 @@ class Prepared:
             "flip": split == "train" and (meta.flip if flip is None else flip),
             "num_classes": meta.num_classes,
             "device": device,
+            "policy": policy if split == "train" else "none",
+            "erasing": erasing if split == "train" else 0.0,
         }
         if meta.root is not None:
             from pipeline.data.streaming import StreamedViews

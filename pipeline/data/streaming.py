@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pipeline.core.randomness import uniforms
+from pipeline.data.augment import augment, erase
 from pipeline.data.class_names import regular, shown
 from pipeline.data.decode import decode, open_image
-from pipeline.data.views import Views
+from pipeline.data.views import Views, as_uint8
 from pipeline.errors import DataError
 
 SCALE = (0.08, 1.0)  # area of a random crop, as a fraction of the image's area
@@ -36,6 +37,7 @@ class StreamedViews:
     root: folder of the images.  files: table with columns `source` (path below root), `size` and `mtime`; a file that
     has changed since raises DataError when it is decoded.  labels: [N].  mean, std: per channel, for pixels in [0, 1].
     image_size: height and width of the views.  flip: whether each image is mirrored with probability 1/2.
+    policy, erasing: of pipeline.data.augment, after crop and mirroring.
     workers: decoding threads; 0: the calling thread decodes.
     """
 
@@ -52,7 +54,10 @@ class StreamedViews:
         num_classes: int,
         device: torch.device,
         workers: int,
+        policy: str = "none",
+        erasing: float = 0.0,
     ):
+        self.policy, self.erasing = policy, erasing
         self.root = root
         self.names, self.sizes, self.mtimes = (files[c].to_list() for c in ("source", "size", "mtime"))
         self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
@@ -114,12 +119,16 @@ class StreamedViews:
         """Augmented, normalised images [B, C_in, H, W] float32.  index: [B], on the CPU to avoid a synchronisation."""
         names = ("area", "ratio", "top", "left", "flip")
         draws = uniforms(seed, names, epoch, index).T.tolist()
-        return torch.stack([self.random_crop(image, *draw) for image, draw in zip(self.decoded(index), draws)])
+        pixels = torch.stack([self.random_crop(image, *draw) for image, draw in zip(self.decoded(index), draws)])
+        if self.policy != "none":
+            pixels = augment(as_uint8(pixels), self.policy, seed=seed, epoch=epoch, index=index).float()
+        x = self.normalised(pixels)
+        return erase(x, self.erasing, seed=seed, epoch=epoch, index=index) if self.erasing else x
 
     def random_crop(self, image: Tensor, area: float, ratio: float, top: float, left: float, flip: float) -> Tensor:
         """Crop, resize and mirror an image [C_in, H, W] according to five draws from [0, 1).
 
-        Returns [C_in, *image_size] float32, normalised.
+        Returns [C_in, *image_size] float32 pixels.
         """
         height, width = image.shape[1:]
         pixels = height * width * (SCALE[0] + (SCALE[1] - SCALE[0]) * area)
@@ -132,10 +141,10 @@ class StreamedViews:
 
     def plain(self, index: Tensor) -> Tensor:
         """Normalised centre crops [B, C_in, H, W] float32, without augmentation.  index: [B]."""
-        return torch.stack([self.centre_crop(image) for image in self.decoded(index)])
+        return self.normalised(torch.stack([self.centre_crop(image) for image in self.decoded(index)]))
 
     def centre_crop(self, image: Tensor) -> Tensor:
-        """Crop and resize the centre of an image [C_in, H, W].  Returns [C_in, *image_size] float32, normalised."""
+        """Crop and resize the centre of an image [C_in, H, W].  Returns [C_in, *image_size] float32 pixels."""
         height, width = image.shape[1:]
         side = min(height / self.image_size[0], width / self.image_size[1]) * MARGIN
         h, w = (max(1, min(n, round(side * s))) for n, s in zip((height, width), self.image_size))
@@ -143,9 +152,12 @@ class StreamedViews:
         return self.resized(image[:, y : y + h, x : x + w], self.image_size)
 
     def resized(self, crop: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resize a crop [C_in, h, w] to [C_in, *size] (bilinear, antialiased) and normalise it."""
-        x = interpolate(crop[None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0]
-        return x * self.scale - self.shift
+        """Resize a crop [C_in, h, w] to [C_in, *size] float32 (bilinear, antialiased)."""
+        return interpolate(crop[None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 255] as normalised images."""
+        return pixels * self.scale - self.shift
 
     def joined(self, images: Tensor, labels: Tensor) -> "Joined":
         """Views of these images followed by others, which get the rows from len(self) on.
@@ -191,6 +203,8 @@ class Joined:
             flip=first.flip,
             num_classes=first.num_classes,
             device=first.device,
+            policy=first.policy,
+            erasing=first.erasing,
         )
         self.mean, self.std = first.mean, first.std
         self.image_size, self.in_chans, self.num_classes = first.image_size, first.in_chans, first.num_classes

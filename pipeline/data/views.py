@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.randomness import uniforms
+from pipeline.data.augment import augment, erase
 
 
 class Views:
@@ -16,7 +17,8 @@ class Views:
 
     images: [N, H, W, C_in] uint8, or float32 in [0, 255].  labels: [N].  mean, std: per channel, for pixels in [0, 1].
     pad: pixels of zeros around an image; the augmentation crops a random window of the original size.
-    flip: whether each image is mirrored with probability 1/2.
+    flip: whether each image is mirrored with probability 1/2.  policy: of `augment`, or "none".
+    erasing: probability of `erase`.
     """
 
     def __init__(
@@ -30,7 +32,10 @@ class Views:
         flip: bool,
         num_classes: int,
         device: torch.device,
+        policy: str = "none",
+        erasing: float = 0.0,
     ):
+        self.policy, self.erasing = policy, erasing
         images = torch.as_tensor(np.array(images)) if isinstance(images, np.ndarray) else images
         _, height, width, channels = images.shape
         self.image_size, self.in_chans, self.num_classes = (height, width), channels, num_classes
@@ -65,26 +70,36 @@ class Views:
         index = index.to(self.device, non_blocking=True)
         draws = uniforms(seed, ("top", "left", "flip"), epoch, index)
         top, left = (draws[:2] * (2 * self.pad + 1)).to(torch.int64)
-        if not self.flip:
-            return self.gather(index, top, left)
-        mirrored = draws[2] < 0.5
-        # The mirror image of a crop starts at the column where the crop ends.
-        return self.gather(index + len(self) * mirrored, top, torch.where(mirrored, 2 * self.pad - left, left))
+        side = index
+        if self.flip:
+            mirrored = draws[2] < 0.5
+            side = index + len(self) * mirrored
+            left = torch.where(mirrored, 2 * self.pad - left, left)  # where the crop of the image ends
+        pixels = self.gather(side, top, left)
+        if self.policy != "none":
+            images = pixels.reshape(len(index), *self.image_size, self.in_chans).permute(0, 3, 1, 2)
+            images = augment(as_uint8(images), self.policy, seed=seed, epoch=epoch, index=index)
+            pixels = images.permute(0, 2, 3, 1).reshape(len(index), -1)
+        x = self.normalised(pixels)
+        return erase(x, self.erasing, seed=seed, epoch=epoch, index=index) if self.erasing else x
 
     def plain(self, index: Tensor) -> Tensor:
         """Normalised images [B, C_in, H, W] float32, without augmentation.  index: [B], on the device."""
         middle = torch.full_like(index, self.pad)
-        return self.gather(index, middle, middle)
+        return self.normalised(self.gather(index, middle, middle))
 
     def gather(self, index: Tensor, top: Tensor, left: Tensor) -> Tensor:
-        """Normalised crops [B, C_in, H, W] float32 that start at (top, left) in the padded images.
+        """Crops that start at (top, left) in the padded images, [B, H * W * C_in].
 
         index, top, left: [B].  Image len(self) + i is the mirror image of image i.
         """
         first = index * self.per_image + top * self.wide + left
-        pixels = self.rows.index_select(0, (first[:, None] + self.down).reshape(-1))
-        x = pixels.reshape(len(index), -1).to(torch.float32).mul_(self.scale).sub_(self.shift)
-        return x.reshape(len(index), *self.image_size, self.in_chans).permute(0, 3, 1, 2)
+        return self.rows.index_select(0, (first[:, None] + self.down).reshape(-1)).reshape(len(index), -1)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, H * W * C_in] as normalised images [B, C_in, H, W] float32."""
+        x = pixels.to(torch.float32).mul_(self.scale).sub_(self.shift)
+        return x.reshape(len(x), *self.image_size, self.in_chans).permute(0, 3, 1, 2)
 
     @property
     def images(self) -> Tensor:
@@ -106,4 +121,11 @@ class Views:
             flip=self.flip,
             num_classes=self.num_classes,
             device=self.device,
+            policy=self.policy,
+            erasing=self.erasing,
         )
+
+
+def as_uint8(images: Tensor) -> Tensor:
+    """Pixels in [0, 255] as uint8; those of counterfactuals are fractions."""
+    return images if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)

@@ -16,19 +16,19 @@ from pipeline.evaluation.statistics import Comparison, Estimate, compare, estima
 from pipeline.storage.documents import damaged
 from pipeline.storage.folders import file_digest
 
-REFERENCE = "kd"
 AVERAGED_METRICS = ("top5", "error1", "error5", "nll", "ece")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The test results of one method.
+    """The test results of one method. A method that diverged in all seeds has no accuracy, parameters or seconds.
 
     Attributes:
         name: The method's key in `methods` of params.yaml.
         kind: The module in pipeline/methods that implements it.
         control: Whether the method is a control, which the report lists in a table of its own.
-        seeds: Maps a seed to its results, as results/eval/NAME.json stores them.
+        seeds: Maps a seed that ended to its results, as results/eval/NAME.json stores them.
+        diverged: Maps a seed that diverged to where it did (pipeline.evaluation.records.Divergence).
         n_images: Number of test images.
         classes: The class names, in the order of the labels.
         cost: The content of results/cost/NAME.json.
@@ -40,6 +40,7 @@ class Outcome:
     kind: str
     control: bool
     seeds: dict[int, dict[str, Any]]
+    diverged: dict[int, dict[str, Any]]
     n_images: int
     classes: list[str]
     cost: dict[str, Any]
@@ -50,6 +51,11 @@ class Outcome:
     def final_networks(self) -> list[str]:
         """Names of the networks that the method produces: the student, or all members of the group."""
         return [self.student] if self.student else self.members
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds that were trained, whether they ended or diverged."""
+        return len(self.seeds) + len(self.diverged)
 
     @property
     def n_predictions(self) -> int:
@@ -89,6 +95,13 @@ class Outcome:
         """Mean training time of a seed in seconds, without the networks that training starts from."""
         return float(np.mean([cost["seconds"] for cost in self.cost["seeds"].values()]))
 
+    @property
+    def where_diverged(self) -> str:
+        """Where the first of the seeds that diverged did so, e.g. "network student, epoch 3, step 17"."""
+        where = next(iter(self.diverged.values()))
+        leg = f"leg {where['leg']}, " if where["leg"] else ""
+        return f"network {where['network']}, {leg}epoch {where['epoch']}, step {where['step']}"
+
 
 def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> list[Outcome]:
     """Read the results of every method, in the order of params.yaml.
@@ -112,20 +125,29 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
 def outcome(name: str, control: bool, seeds: list[int], results: Path) -> Outcome:
     """Read the results of one method.
 
+    Args:
+        name: The method's key in `methods` of params.yaml.
+        control: Whether it is a control.
+        seeds: The seeds to read, each of which ended or diverged.
+        results: The folder results/.
+
     Raises:
         DataError: If a file or a seed is missing, or if a file is damaged.
     """
     evaluated = read_evaluation(results / "eval" / f"{name}.json")
     cost = read_cost(results / "cost" / f"{name}.json")
+    diverged = {seed: evaluated["diverged"][str(seed)] for seed in seeds if str(seed) in evaluated["diverged"]}
+    ended = [seed for seed in seeds if seed not in diverged]
     for part, content in (("eval", evaluated), ("cost", cost)):
-        missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
+        missing = [seed for seed in ended if str(seed) not in content["seeds"]]
         if missing:
             raise DataError(f"{results / part / f'{name}.json'} has no seed {missing[0]}: run `dvc repro`")
     return Outcome(
         name=name,
         kind=evaluated["is"],
         control=control,
-        seeds={seed: evaluated["seeds"][str(seed)] for seed in seeds},
+        seeds={seed: evaluated["seeds"][str(seed)] for seed in ended},
+        diverged=diverged,
         n_images=evaluated["n_images"],
         classes=evaluated["classes"],
         cost=cost,
@@ -153,27 +175,68 @@ def unpack(bits: str, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=n).astype(bool)
 
 
-def compare_to_reference(all_outcomes: list[Outcome]) -> dict[str, Comparison]:
-    """Compare every method that trains a student with kd, corrected for the number of comparisons (Holm)."""
-    by_name = {o.name: o for o in all_outcomes}
-    if REFERENCE not in by_name:
+def compare_to_reference(all_outcomes: list[Outcome], reference: str) -> dict[str, Comparison]:
+    """Compare every method that trains a student with the reference, on the seeds that ended in both.
+
+    Verdicts are corrected for the number of comparisons (Holm).
+
+    Args:
+        all_outcomes: The outcomes of all methods.
+        reference: The method to compare with, `report.reference` of params.yaml.
+
+    Returns:
+        The comparison of each method that has a seed in common with the reference; empty if there is no reference.
+    """
+    students = {o.name: o for o in all_outcomes if o.student}
+    if reference not in students:
         return {}
-    reference = by_name[REFERENCE].correct()
-    found = {o.name: compare(o.correct(), reference) for o in all_outcomes if o.student and o.name != REFERENCE}
+    correct = students[reference].correct()
+    found = {name: compare(o.correct(), correct) for name, o in students.items() if name != reference}
     return holm_verdicts({name: c for name, c in found.items() if c})
 
 
-def summary(all_outcomes: list[Outcome]) -> dict[str, Any]:
+def no_comparison(all_outcomes: list[Outcome], reference: str) -> str | None:
+    """Return why no method is compared with the reference, or None if methods are.
+
+    Args:
+        all_outcomes: The outcomes of all methods.
+        reference: The method to compare with, `report.reference` of params.yaml.
+    """
+    students = {o.name: o for o in all_outcomes if o.student}
+    start = f"no comparison: {reference} (report.reference)"
+    if reference not in students:
+        return f"{start} is not among the methods that train a student"
+    return None if students[reference].seeds else f"{start} diverged in all seeds"
+
+
+def summary(all_outcomes: list[Outcome], reference: str) -> dict[str, Any]:
     """Return the content of results/summary.json: for every method its means over seeds and each seed's accuracy.
 
     Timings are left out, so that a rerun writes the same file.
+
+    Args:
+        all_outcomes: The outcomes of all methods.
+        reference: The method to compare with, which names the key vs_REFERENCE.
     """
-    comparisons = compare_to_reference(all_outcomes)
-    return {o.name: summary_of(o, comparisons.get(o.name)) for o in all_outcomes}
+    comparisons = compare_to_reference(all_outcomes, reference)
+    described: dict[str, Any] = {}
+    for o in all_outcomes:
+        values: dict[str, Any] = summary_of(o) if o.seeds else {"n": 0}
+        if o.diverged:
+            values["diverged"] = len(o.diverged)
+        if o.name in comparisons:
+            values[f"vs_{reference}"] = rounded(comparisons[o.name].to_dict())
+        described[o.name] = values
+    return described
 
 
-def summary_of(o: Outcome, comparison: Comparison | None) -> dict[str, Any]:
-    """Return the summary of one method, rounded to six decimals."""
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with floats rounded to six decimals, without those that are None."""
+    return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items() if v is not None}
+
+
+def summary_of(o: Outcome) -> dict[str, Any]:
+    """Return the summary of a method over its seeds that ended, at least one, rounded to six decimals."""
     accuracy = o.accuracy
     values: dict[str, Any] = {"top1": accuracy.mean}
     if accuracy.sd is not None:
@@ -194,7 +257,4 @@ def summary_of(o: Outcome, comparison: Comparison | None) -> dict[str, Any]:
         str(seed): {"top1": round(last, 6), "top1_best": round(o.top1("best")[seed], 6)}
         for seed, last in o.top1().items()
     }
-    if comparison:
-        fields = comparison.to_dict()
-        values["vs_kd"] = {k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items() if v is not None}
     return values

@@ -1,4 +1,7 @@
-"""The schema of results/eval/METHOD.json, which `evaluate` writes and `report` and `export` read."""
+"""The schemas of diverged.json, which `evaluate` reads, and of results/eval/METHOD.json, which it writes.
+
+`report` and `export` read results/eval/METHOD.json and results/cost/METHOD.json by this module.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +12,26 @@ from pipeline.storage.documents import Document, damaged, read_json
 from pipeline.storage.records import Count, MethodCost, NetworkName, Percent, Positive, SeedName, Validation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Divergence(Document):
+    """Where a seed diverged: the first network and loss term that were not finite, and the step of that batch."""
+
+    network: NetworkName
+    term: str
+    leg: Count
+    epoch: Count
+    step: Count
+
+
+class DivergedDocument(Divergence):
+    """models/students/METHOD/seed-N/diverged.json, which replaces the bundle of a seed that diverged."""
+
+    method: str
+    is_: str = Field(alias="is")
+    student: NetworkName | None
+    members: list[NetworkName]
+    seed: Count
 
 
 class Metrics(Document):
@@ -50,7 +73,7 @@ class TestedSeed(Document):
 
 
 class EvaluationDocument(Document):
-    """results/eval/METHOD.json."""
+    """results/eval/METHOD.json.  A seed is in seeds if it ended, and in diverged if it diverged."""
 
     method: str
     is_: str = Field(alias="is")
@@ -58,18 +81,28 @@ class EvaluationDocument(Document):
     members: list[NetworkName]
     classes: Annotated[list[str], Field(min_length=1)]
     n_images: Positive
-    seeds: Annotated[dict[SeedName, TestedSeed], Field(min_length=1)]
+    seeds: dict[SeedName, TestedSeed]
+    diverged: dict[SeedName, Divergence] = Field(default_factory=dict)
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
-    """The content of results/eval/METHOD.json, as plain data.
+    """Return the content of results/eval/METHOD.json, as plain data. It has the key diverged, which may be empty.
 
-    Raises DataError if it is missing or damaged, or if the networks that it names were not tested.
+    Args:
+        file: The file to read.
+
+    Raises:
+        DataError: If it is missing or damaged, if it has no seed or one both as ended and as diverged, or if the
+            networks that it names were not tested.
     """
-    content = read_json(file, EvaluationDocument)
+    content = {"diverged": {}} | read_json(file, EvaluationDocument)
     final = [content["student"]] if content["student"] else content["members"]
     if not final:
         raise damaged(file, "it names neither a student nor members")
+    if not content["seeds"] and not content["diverged"]:
+        raise damaged(file, "it has no seed")
+    if both := sorted(content["seeds"].keys() & content["diverged"].keys()):
+        raise damaged(file, f"seed {both[0]} is in both seeds and diverged")
     for seed, result in content["seeds"].items():
         parts = ("networks", "before", "all_data") if "before" in result else ("networks",)
         untested = [f"{part} of {name}" for part in parts for name in final if name not in result.get(part, {})]
@@ -79,6 +112,11 @@ def read_evaluation(file: Path) -> dict[str, Any]:
         if len(result["right"]) != 2 * -(-content["n_images"] * len(final) // 8):
             raise damaged(file, f"seeds.{seed}.right does not have one bit for each prediction")
     return content
+
+
+def divergence(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a Divergence from the content of a diverged.json."""
+    return {key: content[key] for key in Divergence.model_fields}
 
 
 def read_cost(file: Path) -> dict[str, Any]:

@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pipeline.evaluation.comparison import REFERENCE, Outcome, compare_to_reference
+from pipeline.evaluation.comparison import Outcome, compare_to_reference, no_comparison
 
 WIDTH = 118  # columns of the terminal that every table fits into
-HEADER = (
-    "method",
-    "test top-1 (%)",
-    "best val. (%)",
-    f"vs {REFERENCE} (pp)",
-    "verdict",
-    "parameters",
-    "train (s)",
-)
+VERDICT = "verdict"
+BROKEN = (VERDICT, "vs ")  # columns whose text is broken into lines where a table is too wide for the terminal
 GROUP_HEADER = ("method", "test top-1, mean of members (%)", "members", "parameters", "train (s)")
+NONE = "-"  # the cell of a number that does not exist
 
 
 @dataclass(frozen=True)
@@ -46,37 +40,70 @@ class Table:
         """Print the table to a terminal."""
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
         for k, name in enumerate(self.header):
-            table.add_column(name, justify="right" if k else "left", no_wrap=True)
+            table.add_column(name, justify="right" if k else "left", no_wrap=not name.startswith(BROKEN))
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
 
 
-def tables(outcomes: list[Outcome]) -> list[Table]:
+def tables(outcomes: list[Outcome], reference: str) -> list[Table]:
     """Return the tables of methods, controls and groups, without those that have no rows.
 
     Groups have a table of their own because their members train on fewer classes than a student does, so their
-    accuracy cannot be compared with a student's.
+    accuracy cannot be compared with a student's. Without a reference, students have no column of differences, and a
+    column of verdicts only if one of them diverged.
+
+    Args:
+        outcomes: The outcomes of all methods.
+        reference: The method to compare with, `report.reference` of params.yaml.
     """
-    comparisons = compare_to_reference(outcomes)
+    comparisons = compare_to_reference(outcomes, reference)
+    compared = no_comparison(outcomes, reference) is None
+    students = [o for o in outcomes if o.student]
+    judged = compared or any(o.diverged for o in students)
+    difference = f"vs {reference} (pp)"
+    header = ["method", "test top-1 (%)", "best val. (%)", difference, VERDICT, "parameters", "train (s)"]
+    header = tuple(c for c in header if (c != difference or compared) and (c != VERDICT or judged))
 
     def row(o: Outcome) -> tuple[str, ...]:
-        comparison = comparisons.get(o.name)
-        difference, verdict = "", "reference" if o.name == REFERENCE else ""
-        if comparison:
-            difference, verdict = f"{comparison.difference:+.2f}", comparison.verdict
-        best = o.top1("best").values()
-        numbers = (f"{sum(best) / len(best):.2f}", difference, verdict, f"{o.parameters:,}", f"{o.seconds:.1f}")
-        return (o.name, format_top1(o), *numbers)
+        if not o.seeds:
+            cells = {"test top-1 (%)": "diverged", VERDICT: o.where_diverged}
+        else:
+            best = o.top1("best").values()
+            cells = {
+                "test top-1 (%)": format_top1(o),
+                "best val. (%)": f"{sum(best) / len(best):.2f}",
+                difference: "",
+                VERDICT: "",
+                "parameters": f"{o.parameters:,}",
+                "train (s)": f"{o.seconds:.1f}",
+            }
+            if comparison := comparisons.get(o.name):
+                cells |= {difference: f"{comparison.difference:+.2f}", VERDICT: comparison.verdict}
+            elif compared:
+                cells[VERDICT] = "reference" if o.name == reference else "no common seed"
+            if o.diverged:
+                cells[VERDICT] = "; ".join(filter(None, (cells[VERDICT], describe_diverged(o))))
+        return tuple({"method": o.name, **cells}.get(column, NONE) for column in header)
 
-    students = [o for o in outcomes if o.student]
     uncertainty = describe_uncertainty(outcomes)
     parts = [
-        Table(f"Methods: same student, {uncertainty}", HEADER, [row(o) for o in students if not o.control]),
-        Table("Controls", HEADER, [row(o) for o in students if o.control]),
+        Table(f"Methods: same student, {uncertainty}", header, [row(o) for o in students if not o.control]),
+        Table("Controls", header, [row(o) for o in students if o.control]),
         group_table([o for o in outcomes if not o.student], uncertainty),
     ]
     return [part for part in parts if part.rows]
+
+
+def markdown(parts: list[Table], notes: list[str]) -> str:
+    """Return tables as Markdown, with a list of notes below them.
+
+    Args:
+        parts: The tables.
+        notes: The notes (pipeline.evaluation.notes).
+    """
+    listed = "".join(f"- {note}\n" for note in notes)
+    return "\n".join([*(part.markdown() for part in parts), *([listed] if listed else [])])
 
 
 def format_top1(o: Outcome) -> str:
@@ -87,9 +114,14 @@ def format_top1(o: Outcome) -> str:
     return f"{accuracy.mean:.2f} ± {accuracy.sd:.2f}"
 
 
+def describe_diverged(o: Outcome) -> str:
+    """Return how many seeds of a method diverged."""
+    return f"{len(o.diverged)} of {o.n_seeds} seeds diverged"
+
+
 def describe_uncertainty(outcomes: list[Outcome]) -> str:
     """Return what the numbers after an accuracy mean, for a table's title."""
-    n = len(outcomes[0].seeds)
+    n = outcomes[0].n_seeds
     images = f"{outcomes[0].n_images} test images"
     return f"n=1 seed, 95 % interval over {images}" if n == 1 else f"mean ± sd of n={n} seeds, {images}"
 
@@ -97,10 +129,18 @@ def describe_uncertainty(outcomes: list[Outcome]) -> str:
 def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:
     """Return the table of groups, between their members' accuracy before cooperation and with all training data."""
     rows = []
-    for o in outcomes[:1]:
+    for o in [o for o in outcomes if o.seeds][:1]:
         for part, label in (("before", "before cooperation"), ("all_data", "trained on all data")):
             values = list(o.top1(part=part).values())
             rows.append((label, f"{sum(values) / len(values):.2f}", str(len(o.members)), f"{o.parameters:,}", ""))
-    after = [(o.name, format_top1(o), str(len(o.members)), f"{o.parameters:,}", f"{o.seconds:.1f}") for o in outcomes]
+    after = [group_row(o) for o in outcomes]
     title = f"Cooperative: each member lacks some classes, {uncertainty}"
     return Table(title, GROUP_HEADER, [*rows[:1], *after, *rows[1:]])
+
+
+def group_row(o: Outcome) -> tuple[str, ...]:
+    """Return the row of one group."""
+    if not o.seeds:
+        return (o.name, f"diverged: {o.where_diverged}", str(len(o.members)), NONE, NONE)
+    top1 = f"{format_top1(o)}, {describe_diverged(o)}" if o.diverged else format_top1(o)
+    return (o.name, top1, str(len(o.members)), f"{o.parameters:,}", f"{o.seconds:.1f}")

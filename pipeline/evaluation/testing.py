@@ -116,13 +116,19 @@ def predictions(seed: int, name: str, z: np.ndarray, labels: np.ndarray) -> Any:
     import polars as pl
 
     n = len(labels)
+    logits = pl.Array(pl.Float32, z.shape[1])
     return pl.DataFrame(
         {
-            "seed": [seed] * n,
-            "network": [name] * n,
+            "seed": pl.Series([seed] * n, dtype=pl.Int64),
+            "network": pl.Series([name] * n, dtype=pl.String),
             "index": np.arange(n),
             "label": labels,
             "prediction": z.argmax(1),
-            "logits": pl.Series(z.astype(np.float32), dtype=pl.Array(pl.Float32, z.shape[1])),
+            "logits": pl.Series(z.astype(np.float32), dtype=logits) if n else pl.Series([], dtype=logits),
         }
     )
+
+
+def no_predictions(n_classes: int) -> Any:
+    """Return the data frame of :func:`predictions` without rows, for a method that diverged in all seeds."""
+    return predictions(0, "", np.zeros((0, n_classes), np.float32), np.zeros(0, np.int64))

@@ -1,9 +1,9 @@
 """The model card of an exported student: README.md with its accuracy, cost, usage and parameters.
 
-The module formats numbers that `evaluate` and `distill` measured. It measures nothing itself.
+The module formats numbers that `evaluate`, `distill` and pipeline.export.measure found. It measures nothing itself.
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,37 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pipeline.data.prepared import Prepared
 from pipeline.evaluation.statistics import estimate
 from pipeline.export.folder import STREAMED_CROP
+from pipeline.export.measure import Measured, processor, size_text, verdict
+from pipeline.export.reproduce import as_yaml, sections
 from pipeline.export.selection import SelectedStudent
 from pipeline.models.names import ZOO
 
 TEMPLATES = Environment(loader=PackageLoader("pipeline.export", "."), undefined=StrictUndefined, autoescape=False)
 
 
-def card(folder: Path, selected: SelectedStudent, data: Prepared, results: dict[str, Any], gap: float) -> str:
+@dataclass(frozen=True)
+class OnnxModels:
+    """The ONNX models of an export.
+
+    Attributes:
+        gap: The largest difference between a logit of model.onnx and of PyTorch.
+        measured: The measurements of model.onnx and, if it exists, of model.int8.onnx.
+        no_int8: Why there is no model.int8.onnx, or None if there is one.
+    """
+
+    gap: float
+    measured: dict[str, Measured]
+    no_int8: str | None
+
+
+def card(
+    folder: Path,
+    selected: SelectedStudent,
+    data: Prepared,
+    results: dict[str, Any],
+    models: OnnxModels,
+    parameters: dict[str, Any],
+) -> str:
     """Return the model card as Markdown.
 
     Args:
@@ -26,7 +50,8 @@ def card(folder: Path, selected: SelectedStudent, data: Prepared, results: dict[
         selected: The exported student.
         data: The data that it was trained and tested on.
         results: The parsed files of the student's method: "eval" (results/eval) and "cost" (results/cost).
-        gap: The largest difference between a logit of the ONNX model and of PyTorch.
+        models: The ONNX models.
+        parameters: Sections of params.yaml beside those that "cost" names, by dotted key.
     """
     meta, cost = data.meta, results["cost"]
     tested = results["eval"]["seeds"][str(selected.seed)]
@@ -40,9 +65,14 @@ def card(folder: Path, selected: SelectedStudent, data: Prepared, results: dict[
         arch=selected.record.arch,
         method=selected.method,
         guides=sorted(tested.get("guides", {})),
+        guide_archs={name: guide["arch"] for name, guide in sorted(tested.get("guides", {}).items())},
         parameters=network["parameters"],
         macs=network["macs"],
-        latency=network["latency_ms"],
+        models=models.measured,
+        size_text=size_text,
+        verdict=verdict,
+        no_int8=models.no_int8,
+        processor=processor(),
         source=meta.source,
         counts=meta.counts,
         shape=f"{width}x{height}x{meta.in_chans}",
@@ -65,8 +95,8 @@ def card(folder: Path, selected: SelectedStudent, data: Prepared, results: dict[
         mean=meta.mean,
         std=meta.std,
         crop=1 if meta.root is None else STREAMED_CROP,
-        gap=f"{gap:.0e}",
-        settings=json.dumps(cost["parameters"], indent=2, default=str),
+        gap=f"{models.gap:.0e}",
+        settings=as_yaml(sections({**parameters, **cost["parameters"]})),
     )
 
 

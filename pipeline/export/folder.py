@@ -72,3 +72,9 @@ def accepts_image_size(record: Record) -> bool:
     except TypeError:
         return False
     return True
+
+
+def make_readable(folder: Path) -> None:
+    """Let everyone read a folder and its files, and only their owner write them; safetensors hides its file."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

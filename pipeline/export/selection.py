@@ -1,4 +1,4 @@
-"""Selection of the student to export, and its reference logits on the test split.
+"""Selection of the student to export, its reference logits on the test split, and images to calibrate with.
 
 The module reads the bundles of a method's seeds. It does not know the formats of the export.
 """
@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.data.prepared import Prepared
 from pipeline.errors import DataError, ParamsError
-from pipeline.storage.bundle import INDEX, Bundle, Record, read_run, seed_folders
+from pipeline.storage.bundle import DIVERGED, INDEX, Bundle, Record, read_run, seed_folders
 from pipeline.storage.documents import damaged
 
 BATCH_SIZE = 256
+CALIBRATION_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ def select_student(students: Path, method: str, weights: str) -> SelectedStudent
         ParamsError: If the method trains a group instead of a student.
     """
     candidates = []
-    for folder in seed_folders(students):
+    folders = seed_folders(students)
+    for folder in folders:
+        if (folder / DIVERGED).exists():
+            continue
         metadata, bundle = read_run(folder), Bundle.read(folder)
         if not metadata["student"]:
             members = ", ".join(metadata["members"])
@@ -61,6 +65,8 @@ def select_student(students: Path, method: str, weights: str) -> SelectedStudent
         if record.validation is None:
             raise damaged(folder / INDEX, f"network {metadata['student']} has no validation accuracy")
         candidates.append((record.validation[weights], -metadata["seed"], bundle, metadata, record))
+    if folders and not candidates:
+        raise DataError(f"{students}: every seed has diverged, so there is no student to export")
     if not candidates:
         raise DataError(f"{students} is missing: run `python -m stages.distill {method}` (or dvc repro)")
     _, _, bundle, metadata, record = max(candidates, key=lambda candidate: candidate[:2])
@@ -74,11 +80,23 @@ def reference_outputs(module: nn.Module, data: Prepared) -> tuple[np.ndarray, np
         The images as pixels in [0, 1], [N, C_in, H, W] float32, and the network's logits on them, [N, C] float32.
     """
     views = data.views("test", device=torch.device("cpu"))
-    mean, std = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (data.meta.mean, data.meta.std))
     images, logits = [], []
     with torch.inference_mode():
         for batch in torch.arange(len(views)).split(BATCH_SIZE):
             x = views.plain(batch)
-            images.append((x * std + mean).contiguous().numpy())
+            images.append(pixels(x, data))
             logits.append(module(x).numpy())
     return np.concatenate(images), np.concatenate(logits)
+
+
+def calibration_images(data: Prepared) -> np.ndarray:
+    """Return up to CALIBRATION_IMAGES training images, evenly spaced, as pixels in [0, 1], [N, C_in, H, W] float32."""
+    views = data.views("train", device=torch.device("cpu"), pad=0, flip=False)
+    index = torch.linspace(0, len(views) - 1, min(len(views), CALIBRATION_IMAGES), dtype=torch.float64).round().long()
+    return pixels(views.plain(index), data)
+
+
+def pixels(x: Tensor, data: Prepared) -> np.ndarray:
+    """Return normalized images, [B, C_in, H, W], as pixels in [0, 1]."""
+    mean, std = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (data.meta.mean, data.meta.std))
+    return (x * std + mean).contiguous().numpy()

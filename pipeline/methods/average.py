@@ -13,12 +13,14 @@ class Average:
 
     L = scale ((1 - alpha) CE + alpha tau^2 KL(mean_g softmax(z_g / tau) || softmax(z / tau))),
 
-    with the mean over all guides g.  scale: factor of the whole loss.
+    with the mean over all guides g.  scale: factor of the whole loss.  label_smoothing: weight of the uniform
+    distribution in the target of CE.
     """
 
     temperature: float
     alpha: float
     scale: float
+    label_smoothing: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
         """The student and every network of the chain."""
@@ -31,7 +33,7 @@ class Average:
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
         """Cross-entropy and one term for the guides' mean, in one update of the student."""
         z = nets["student"](batch.x)
-        ce = cross_entropy(z, batch.y)
+        ce = cross_entropy(z, batch.y, self.label_smoothing)
         kd = distill_mean(z, [nets[guide](batch.x) for guide in leg.guides], self.temperature)
         yield {
             "student": {

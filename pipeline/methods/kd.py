@@ -16,11 +16,13 @@ class KD:
     Deviation: the paper weights the two terms freely; the convex combination by alpha is the field's convention.
     scale: factor of the whole loss.  Set to the number of guides in a chain, it makes KD the control for methods that
     sum one such loss for each guide (DGKD).
+    label_smoothing: weight of the uniform distribution in the target of CE; 0 in the paper.
     """
 
     temperature: float
     alpha: float
     scale: float
+    label_smoothing: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
         """The student and the teacher."""
@@ -33,7 +35,7 @@ class KD:
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
         """Cross-entropy and the teacher's term, in one update of the student."""
         z = nets["student"](batch.x)
-        ce = cross_entropy(z, batch.y)
+        ce = cross_entropy(z, batch.y, self.label_smoothing)
         kd = distill(z, nets["teacher"](batch.x), self.temperature)
         yield {
             "student": {

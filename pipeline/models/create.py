@@ -28,8 +28,8 @@ def create(
 
     arch: the name of a network in the zoo or in timm.  image_size: height and width in pixels.
     pretrained: load timm's pretrained weights, which timm downloads. Their head is kept only if it has `num_classes`
-    outputs.  checkpoint: a file of weights to load (safetensors, or a PyTorch file read with `weights_only`). All names
-    and shapes must match.
+    outputs.  checkpoint: a file of weights to load (safetensors, or a PyTorch file read with `weights_only`). Names
+    and shapes must match, or be those of the field's published networks (pipeline.models.published).
 
     Raises ParamsError if the name is unknown, if the network does not support the image size, or if the pretrained
     weights cannot be loaded, and DataError if those in the file cannot.
@@ -41,7 +41,9 @@ def create(
     else:
         network = create_timm(arch, num_classes, in_chans, image_size, pretrained)
     if checkpoint is not None:
-        load_weights(network, Path(checkpoint), arch)
+        note = load_weights(network, Path(checkpoint), arch)
+        if note is not None:
+            print(note)
     return network
 
 

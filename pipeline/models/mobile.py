@@ -23,11 +23,11 @@ class Inverted(nn.Module):
         super().__init__()
         wide = width_in * expand
         self.body = nn.Sequential(
-            nn.Sequential(nn.Conv2d(width_in, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True)),
+            nn.Sequential(nn.Conv2d(width_in, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)),
             nn.Sequential(
                 nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
                 nn.BatchNorm2d(wide),
-                nn.ReLU6(inplace=True),
+                nn.ReLU(inplace=True),
             ),
             conv_bn(wide, width, 1, act=False),
         )
@@ -50,13 +50,13 @@ def mobilenetv2(factor: float, *, num_classes: int, in_chans: int, **_) -> nn.Mo
     """
     width = int(32 * factor)
     blocks: list[nn.Module] = [
-        nn.Sequential(nn.Conv2d(in_chans, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6(inplace=True))
+        nn.Sequential(nn.Conv2d(in_chans, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     ]
     for expand, out, n, stride in INVERTED:
         for j in range(n):
             blocks.append(Inverted(width, int(out * factor), stride if j == 0 else 1, expand))
             width = int(out * factor)
-    head = nn.Sequential(nn.Conv2d(width, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6(inplace=True))
+    head = nn.Sequential(nn.Conv2d(width, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU(inplace=True))
     return initialise(nn.Sequential(*blocks, head, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, num_classes)))
 
 

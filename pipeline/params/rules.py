@@ -27,6 +27,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
         *training(values),
         *seeds(values),
         *exported(values),
+        *reported(values),
         *(line for name in values["methods"] for line in method(name, values)),
     ]
 
@@ -47,15 +48,21 @@ def networks(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "student.arch", values["student"].arch
     for name, assistant in values["assistants"].items():
         yield f"assistants.{name}.arch", assistant.arch
-    for section, value in values.items():
+    for section in values["methods"]:
+        value = values[section]
         if isinstance(value, DML | ORC):
             group = "peers" if isinstance(value, DML) else "group"
             for name, arch in (getattr(value, group) or {}).items():
                 yield f"{section}.{group}.{name}", arch
     members = values["cooperative"].members
-    if not isinstance(members, MembersByRule):
+    if uses_members(values["methods"]) and not isinstance(members, MembersByRule):
         for name, member in members.items():
             yield f"cooperative.members.{name}.arch", member.arch
+
+
+def uses_members(methods: dict[str, Any]) -> bool:
+    """Whether any method is Cooperative, so that the section `cooperative` decides what its members are."""
+    return any(entry.is_ == "cooperative" for entry in methods.values())
 
 
 def chain(values: dict[str, Any]) -> Iterator[str]:
@@ -130,6 +137,13 @@ def exported(values: dict[str, Any]) -> Iterator[str]:
         yield f"export.method: {name!r} is not an entry of methods; choose one of {', '.join(values['methods'])}"
     elif values["methods"][name].is_ == "cooperative":
         yield f"export.method: {name} trains a group, not a student; choose another method"
+
+
+def reported(values: dict[str, Any]) -> Iterator[str]:
+    """A reference that trains a group. One that is no entry of methods is reported with the table."""
+    name = values["report"].reference
+    if name in values["methods"] and values["methods"][name].is_ == "cooperative":
+        yield f"report.reference: {name} trains a group, not a student; choose another method"
 
 
 def method(name: str, values: dict[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from pipeline.storage.records import Networks, RunDocument
 
 INDEX = "networks.json"
 RUN = "run.json"
+DIVERGED = "diverged.json"  # in the place of networks.json and run.json
 FILES = ("weights", "best", "sees")  # keys of a record that name a file
 
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 ROOMS = ("pipeline", "stages")
 WITH_MESSAGE = ("UserError", "ParamsError", "DataError", "Interrupted", "ValueError", "TypeError")
-NOT_COMPUTING = ("pipeline/errors.py", "pipeline/progress.py", "pipeline/params/", "stages/command.py")
+NOT_COMPUTING = (
+    "pipeline/errors.py",
+    "pipeline/progress.py",
+    "pipeline/tracking.py",
+    "pipeline/params/",
+    "stages/command.py",
+)
 
 
 def code_digest(root: Path, files: Iterable[str]) -> str:

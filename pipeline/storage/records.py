@@ -93,7 +93,7 @@ class RunCost(SeedCost):
 class MethodCost(Document):
     """results/cost/METHOD.json.  sha256: the digests of the files in results/train/METHOD."""
 
-    seeds: Annotated[dict[SeedName, SeedCost], Field(min_length=1)]
+    seeds: dict[SeedName, SeedCost]
     networks: dict[NetworkName, NetworkCost]
     environment: Environment
     parameters: dict[str, Any]

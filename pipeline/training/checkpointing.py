@@ -70,7 +70,7 @@ class Checkpointing:
             {
                 **self.state.to_dict(),
                 "learners": {name: self.nets[name].weights() for name in learners},
-                "optimizers": {name: self.nets[name].momentum_buffers() for name in learners},
+                "optimizers": {name: self.nets[name].optimizer_state() for name in learners},
                 "metrics": metrics,
             }
         )
@@ -88,7 +88,7 @@ class Checkpointing:
         return saved
 
     def restore_learners(self, saved: dict[str, Any]) -> None:
-        """Weights and momentum buffers of the networks that were learning when `saved` was written."""
+        """Weights and optimizer states of the networks that were learning when `saved` was written."""
         for name in saved["learners"]:
             self.nets[name].load(saved["learners"][name])
-            self.nets[name].load_momentum_buffers(saved["optimizers"][name])
+            self.nets[name].load_optimizer_state(saved["optimizers"][name])

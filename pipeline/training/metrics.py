@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,18 @@ from pipeline.errors import UserError
 
 HistoryRow = tuple[int, int, str, str, float]  # leg, epoch, network, term, value
 COLUMNS = ("seed", "leg", "epoch", "network", "term", "value")
+
+
+class Diverged(UserError):
+    """The loss of a network is not finite.  at: network, term, leg, epoch and step of the first such value."""
+
+    def __init__(self, **at: Any):
+        self.at = at
+        where = ", ".join(f"{key} {value}" for key, value in at.items())
+        super().__init__(
+            f"the loss is not finite: {where}; lower train.lr, set train.clip_grad_norm, or lower the weight of this "
+            f"loss (dgkd.normalise: mean)"
+        )
 
 
 @dataclass
@@ -48,15 +61,12 @@ class EpochMetrics:
         """Means over the steps in which a term occurred, and over all ranks."""
         return {key: world.mean(v.mean(0).to(device)).cpu() for key, v in self.stacked().items()}
 
-    def check_finite(self, leg: int, epoch: int, lr: float) -> None:
-        """Raise UserError that names the earliest value that is not finite.  lr: train.lr, for the message."""
+    def check_finite(self, leg: int, epoch: int) -> None:
+        """Raise Diverged, which names the earliest value that is not finite."""
         found = self.first_not_finite()
         if found:
             network, term, step = found
-            raise UserError(
-                f"the loss is not finite: network {network}, term {term}, leg {leg}, epoch {epoch}, step {step} "
-                f"(train.lr is {lr}; a smaller one may help)"
-            )
+            raise Diverged(network=network, term=term, leg=leg, epoch=epoch, step=step)
 
     def first_not_finite(self) -> tuple[str, str, int] | None:
         """(network, term, step) of the earliest value that is not finite, or None."""

@@ -14,6 +14,7 @@ from pipeline.models.create import create
 from pipeline.models.folding import fold
 from pipeline.models.weights import load_weights
 from pipeline.storage.logit_cache import CachedLogits
+from pipeline.training.optimizer import Optimizer, SavedState
 
 if TYPE_CHECKING:
     from pipeline.params.schema import Train
@@ -28,7 +29,7 @@ class TrainingNetwork:
     train_module: the same weights as DDP and the compiler wrap them; learners are trained through it.
     eval_module: what answers in evaluation mode. For a frozen guide BatchNorm is folded into its convolutions.
 
-    learns: whether some leg trains it.  lr: its learning rate before the schedule.
+    learns: whether some leg trains it.  lr: its learning rate before the schedule.  layer_decay: of Optimizer.
     batch: images of a training step on this rank. A compiled network is compiled for that many; batches of any other
     size, such as validation's, run uncompiled.
     independent: this rank trains it alone, while other ranks train theirs.
@@ -43,6 +44,7 @@ class TrainingNetwork:
         learns: bool,
         lr: float,
         batch: int,
+        layer_decay: float = 1.0,
         independent: bool = False,
         recipe: "Train",
     ):
@@ -51,7 +53,8 @@ class TrainingNetwork:
             nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a lone BatchNorm
         self.module = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.learning = self.guiding = False
-        self.lr, self.batch, self.recipe, self.accelerator = lr, batch, recipe, accelerator
+        self.lr, self.layer_decay, self.batch, self.recipe = lr, layer_decay, batch, recipe
+        self.accelerator = accelerator
         self.cached_logits: CachedLogits | None = None
         self.passes = [0, 0]
         self.submodules = list(self.module.modules())
@@ -65,7 +68,7 @@ class TrainingNetwork:
         self.train_module = self.eval_module_compiled
         if learns:  # prepared once, before anything is frozen: DDP wraps what requires a gradient at that time
             self.train_module = accelerator.prepare_model(self.train_module, evaluation_mode=independent)
-        self.optimizer: torch.optim.SGD | None = None
+        self.optimizer: Optimizer | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [B, C]: in training mode as a learner, else as in `teach`."""
@@ -99,12 +102,11 @@ class TrainingNetwork:
         """Become a learner with a new optimizer.  fresh: restart from the initial weights."""
         if fresh:
             self.module.load_state_dict(self.initial)
-        self.optimizer = torch.optim.SGD(
-            self.module.parameters(),
+        self.optimizer = Optimizer(
+            self.module,
+            self.recipe,
             lr=self.lr,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.nesterov,
-            weight_decay=self.recipe.weight_decay,
+            layer_decay=self.layer_decay,
             fused=self.accelerator.device.type == "cuda",
         )
         self.learning = True
@@ -120,14 +122,12 @@ class TrainingNetwork:
     def step(self, factor: float) -> None:
         """Update the weights.  factor: of the learning rate, from the schedule."""
         assert self.optimizer is not None
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * factor
-        self.optimizer.step()
+        self.optimizer.step(factor)
 
     def zero_grad(self) -> None:
         """Free the gradients."""
         assert self.optimizer is not None
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
 
     def weights(self) -> State:
         """A copy of weights and buffers on the CPU, as contiguous tensors."""
@@ -137,19 +137,15 @@ class TrainingNetwork:
         """Load weights and buffers."""
         self.module.load_state_dict(weights)
 
-    def momentum_buffers(self) -> list[Tensor | None]:
-        """The optimizer's state: a buffer for each parameter, None before its first step."""
+    def optimizer_state(self) -> SavedState:
+        """The optimizer's state as plain data."""
         assert self.optimizer is not None
-        states = [self.optimizer.state.get(p, {}) for p in self.module.parameters()]
-        buffers = [state.get("momentum_buffer") for state in states]
-        return [None if buffer is None else buffer.detach().cpu().clone() for buffer in buffers]
+        return self.optimizer.state()
 
-    def load_momentum_buffers(self, buffers: list[Tensor | None]) -> None:
-        """Load what `momentum_buffers` returned."""
+    def load_optimizer_state(self, saved: SavedState) -> None:
+        """Load what `optimizer_state` returned."""
         assert self.optimizer is not None
-        for p, buffer in zip(self.module.parameters(), buffers):
-            if buffer is not None:
-                self.optimizer.state[p]["momentum_buffer"] = buffer.to(p.device)
+        self.optimizer.load_state(saved)
 
     def set_mode(self, training: bool) -> None:
         """Set training or evaluation mode.

@@ -80,18 +80,23 @@ def forward_equivalents(run: Run, result: Result, meta: Meta, student: str | Non
 
 
 def join_history(target: Path, seeds: list[Path]) -> None:
-    """Write one history.csv of the folders of several seeds."""
+    """Write one history.csv of the folders of several seeds, of which there may be none."""
     lines = [(folder / "history.csv").read_text("utf-8").split("\n")[:-1] for folder in seeds]
-    target.write_text("\n".join([lines[0][0], *(line for part in lines for line in part[1:])]) + "\n", "utf-8")
+    rows = [",".join(COLUMNS), *(line for part in lines for line in part[1:])]
+    target.write_text("\n".join(rows) + "\n", "utf-8")
 
 
-def join_cost(target: Path, seeds: dict[int, Path], parameters: dict[str, Any], records: Path) -> None:
+def join_cost(
+    target: Path, seeds: dict[int, Path], parameters: dict[str, Any], records: Path, environment: dict[str, Any]
+) -> None:
     """Write one cost file of the folders of several seeds, with the parameters that decided them.
 
-    records: the folder results/train/METHOD, whose files' digests are recorded.
+    Without a seed, because all have diverged, it holds no network.
+
+    records: the folder results/train/METHOD, whose files' digests are recorded.  environment: of this process.
     """
     costs = {seed: read_json(folder / "cost.json", RunCost) for seed, folder in seeds.items()}
-    first = next(iter(costs.values()))
+    first = next(iter(costs.values()), {"networks": {}, "environment": environment})
     shared = ("networks", "environment")
     per_seed = {seed: {k: v for k, v in cost.items() if k not in shared} for seed, cost in costs.items()}
     content = {"seeds": per_seed, **{k: first[k] for k in shared}, "parameters": parameters}

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from pipeline.core.interface import Leg, Method, Network
 from pipeline.core.randomness import hash64
 from pipeline.errors import ParamsError, UserError
+from pipeline.models.names import ZOO
 from pipeline.progress import Progress
 from pipeline.runtime.processes import Processes
 from pipeline.runtime.signals import SignalHandler
@@ -21,8 +22,9 @@ from pipeline.training.guides import Guides, usable
 from pipeline.training.independent import NumberedLeg, SingleLeg, is_independent, train_independent_legs
 from pipeline.training.legs import plan
 from pipeline.training.loop import Loop
-from pipeline.training.metrics import HistoryRow
+from pipeline.training.metrics import Diverged, HistoryRow
 from pipeline.training.network import TrainingNetwork, initialise
+from pipeline.training.schedule import learning_rate, was_trained
 from pipeline.training.state import Trained, TrainState
 from pipeline.training.training_set import Sheet, TrainingSet, Views
 from pipeline.training.validation import Validation
@@ -87,7 +89,7 @@ class Run:
             )
         self.progress = progress or Progress("", quiet=True)
         self.signals = signals or SignalHandler()
-        self.state = TrainState(self.processes, recipe.lr, leg=self.first_leg)
+        self.state = TrainState(self.processes, leg=self.first_leg)
         self.nets = {name: self.build(name, network) for name, network in self.networks.items()}
         self.state.passes = {name: net.passes for name, net in self.nets.items()}
         self.train_set = TrainingSet(
@@ -131,7 +133,8 @@ class Run:
             self.accelerator,
             learns=network.learns,
             independent=network.independent or self.is_part,
-            lr=recipe.lr * network.lr_scale,
+            lr=learning_rate(recipe, network),
+            layer_decay=recipe.layer_decay if was_trained(network) and network.arch not in ZOO else 1.0,
             batch=recipe.batch_size // self.processes.size,
             recipe=recipe,
         )
@@ -188,7 +191,10 @@ class Run:
                 self.state.noted = number + 1
 
     def train_leg(self, number: int, leg: Leg, saved: dict | None) -> None:
-        """Train one leg.  saved: the checkpoint, if it was written within this leg."""
+        """Train one leg.  saved: the checkpoint, if it was written within this leg.
+
+        Raises Diverged if a network ends with weights that are not finite.
+        """
         planned = plan(number, leg, self.train_set, epochs=self.recipe.epochs, batch_size=self.recipe.batch_size)
         for name in leg.learners:
             self.nets[name].begin_leg(fresh=leg.fresh)
@@ -209,7 +215,10 @@ class Run:
         self.guides.end_leg(self.nets, planned)
         for name in leg.learners:
             self.nets[name].end_leg()
-            self.state.trained[name].last = self.nets[name].weights()
+            last = self.nets[name].weights()
+            if not all(bool(value.isfinite().all()) for value in last.values()):  # by the last update of the leg
+                raise Diverged(network=name, term="weights", leg=number, epoch=planned.epochs, step=planned.n_steps)
+            self.state.trained[name].last = last
         self.state.end_leg(planned)
         self.checkpointing.save(None)
 

@@ -3,8 +3,28 @@
 import math
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.core.interface import Network
+from pipeline.models.names import ZOO
+
 if TYPE_CHECKING:
     from pipeline.params.schema import Train
+
+
+def learning_rate(recipe: "Train", network: Network) -> float:
+    """The learning rate of a network before the schedule; `auto` is resolved as docs/parameters.md says.
+
+    Networks of timm get a smaller rate than those of the zoo, and weights that were trained before an even smaller one,
+    because both diverge at the rate of a small network from scratch.
+    """
+    if recipe.lr is not None:
+        return recipe.lr * network.lr_scale
+    lr = 0.001 if recipe.optimizer == "adamw" else 0.1 if network.arch in ZOO else 0.01
+    return (lr / 10 if was_trained(network) else lr) * network.lr_scale
+
+
+def was_trained(network: Network) -> bool:
+    """Whether a network begins with weights that were trained elsewhere."""
+    return network.pretrained or network.checkpoint is not None
 
 
 class Length(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.interface import Method, Network
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Tracker
 from pipeline.runtime import launch
 from pipeline.runtime.processes import Processes
 from pipeline.storage.checkpoints import Checkpoint, prune, store_root
@@ -20,6 +20,7 @@ from pipeline.storage.code_digest import code_digest
 from pipeline.storage.folders import file_digest, link_tree
 from pipeline.storage.logit_cache import LogitCache
 from pipeline.storage.store import Store, mark
+from pipeline.tracking import open_tracker
 from pipeline.training.outputs import write_run
 from pipeline.training.run import Result, Run
 
@@ -75,7 +76,7 @@ class Session:
             gib=self.runtime.logit_store_gib,
             key={
                 "data": self.fingerprint,
-                "views": [self.recipe.pad, self.recipe.flip],
+                "views": [self.recipe.pad, self.recipe.flip, self.recipe.augment, self.recipe.random_erasing],
                 "compile": self.recipe.compile,
                 "code": self.training_digest,
                 "environment": self.environment,
@@ -166,8 +167,14 @@ class Session:
             checkpoint=checkpoint,
             checkpoint_minutes=self.runtime.checkpoint_minutes,
             cache=self.cache,
-            progress=Progress(label, quiet=not self.accelerator.is_main_process),
+            progress=Progress(label, quiet=not self.accelerator.is_main_process, tracker=self.tracker(label)),
         )
+
+    def tracker(self, label: str) -> Tracker | None:
+        """The live log of a run, on rank 0 only."""
+        if not self.accelerator.is_main_process:
+            return None
+        return open_tracker(self.runtime.tracker, self.root / "runs", label.replace(" ", "-"))
 
     def split(self, name: str) -> Any:
         """A split on the device, loaded once."""
@@ -177,6 +184,8 @@ class Session:
                 device=self.accelerator.device,
                 pad=self.recipe.pad,
                 flip=self.recipe.flip,
+                policy=self.recipe.augment,
+                erasing=self.recipe.random_erasing,
                 workers=self.runtime.workers,
             )
         return self.views[name]

@@ -37,11 +37,10 @@ class TrainState:
     history: one row for each value that was recorded (metrics.HistoryRow).
     memo: what `Method.legs` computed from networks; a resumed run must not compute it again.
     passes: forward passes of each network, as a learner and as a teacher (TrainingNetwork.passes).
-    metrics: of the current epoch.  lr: train.lr, for the message about a loss that is not finite.
+    metrics: of the current epoch.
     """
 
     processes: Processes
-    lr: float
     leg: int = 0
     epoch: int = 1
     step: int = 0
@@ -78,8 +77,8 @@ class TrainState:
         self.clock = now
 
     def check_finite(self, leg: PlannedLeg, epoch: int) -> None:
-        """Raise UserError if a value that was recorded in this epoch is not finite."""
-        self.metrics.check_finite(leg.number, epoch, self.lr)
+        """Raise Diverged if a value that was recorded in this epoch is not finite."""
+        self.metrics.check_finite(leg.number, epoch)
 
     def close_metrics(self, leg: PlannedLeg, epoch: int) -> list[HistoryRow]:
         """History rows of the epoch's means over its steps and over all ranks; a new epoch's metrics begin."""

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 # Files that determine no output: they only talk to the user. Values of parameters are in dvc.yaml's params.
-MESSAGES_ONLY = {"pipeline/errors.py", "pipeline/progress.py", "stages/command.py"}
+MESSAGES_ONLY = {"pipeline/errors.py", "pipeline/progress.py", "pipeline/tracking.py", "stages/command.py"}
 PARAMS = {f"pipeline/params/{p.name}" for p in (ROOT / "pipeline/params").glob("*.py")} | {"pipeline/models/names.py"}
 STAGES = list(Repo(ROOT).index.stages)
 RAW = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -1,28 +1,26 @@
 """The page is self-contained, draws every figure and escapes every name."""
 
-import io
+import html
+import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
-from rich.console import Console
+from ruamel.yaml import YAML
 
 from pipeline.errors import DataError
-from pipeline.evaluation.comparison import outcomes, summary
+from pipeline.evaluation.comparison import outcomes
+from pipeline.evaluation.notes import notes
 from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
-from pipeline.evaluation.table import WIDTH, tables
-from pipeline.params.schema import Entry
-from results import write_results
+from pipeline.params.load import load, validated
+from results import IMAGES, LABELS, entries, write_results
 
+ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-def entries(names: list[str], controls: tuple[str, ...] = ()) -> dict[str, Entry]:
-    """`methods` of params.yaml, as far as the report reads it."""
-    return {n: Entry.model_validate({"is": n, "after": "models/teacher", "control": n in controls}) for n in names}
 
 
 @pytest.fixture
@@ -30,10 +28,15 @@ def compared(tmp_path):
     return outcomes(entries(write_results(tmp_path / "results", [0, 1])), [0, 1], tmp_path / "results")
 
 
+def evil_page(results: Results) -> str:
+    said = [*notes(results.outcomes, "kd", LABELS), "<i>note</i>"]
+    return render(results, {"data": {"root": "<i>evil</i>"}}, notes=said, images=IMAGES)
+
+
 @pytest.fixture
 def page(tmp_path, compared) -> Path:
     file = tmp_path / "report.html"
-    file.write_text(render(Results(tmp_path / "results", compared), {"data": {"root": "<i>evil</i>"}}))
+    file.write_text(evil_page(Results(tmp_path / "results", compared, "kd")))
     return file
 
 
@@ -55,13 +58,14 @@ def test_the_page_has_no_script_and_loads_nothing(page):
     tags = Tags(page.read_text())
     assert not {"script", "link", "iframe", "i", "b"} & set(tags.tags)
     assert all(address.startswith(("#", "data:")) for address in tags.addresses)
-    assert tags.tags.count("svg") >= 12 and tags.tags.count("table") == 2
+    assert tags.tags.count("svg") >= 12 and tags.tags.count("table") == 4
 
 
 def test_names_are_escaped(page):
     text = page.read_text()
     assert "<script>" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "&lt;i&gt;evil" in text and "&lt;b&gt;bold" in text
+    assert text.startswith("<!doctype html>")
+    assert "&lt;i&gt;evil" in text and "&lt;i&gt;note" in text and "&lt;b&gt;bold" in text
     assert "a &amp; b" in text and "$x_2$" in text
 
 
@@ -71,8 +75,7 @@ def test_no_two_figures_share_an_identifier(page):
 
 
 def test_the_same_results_give_the_same_page(tmp_path, compared, page):
-    again = render(Results(tmp_path / "results", compared), {"data": {"root": "<i>evil</i>"}})
-    assert again == page.read_text()
+    assert evil_page(Results(tmp_path / "results", compared, "kd")) == page.read_text()
 
 
 def test_every_method_has_its_figures(page):
@@ -90,7 +93,7 @@ def test_every_method_has_its_figures(page):
 
 
 def test_the_data_of_dvcs_plots_is_written(tmp_path, compared):
-    results = Results(tmp_path / "results", compared)
+    results = Results(tmp_path / "results", compared, "kd")
     write_curves(results, tmp_path / "curves")
     curve = pl.read_csv(tmp_path / "curves/kd.csv")
     assert curve.columns == ["epoch", "top1"] and curve["top1"].to_list() == [60.0, 70.0, 80.0, 90.0]
@@ -98,40 +101,66 @@ def test_the_data_of_dvcs_plots_is_written(tmp_path, compared):
     assert pl.read_csv(tmp_path / "confusion.csv").height == 60
 
 
-def test_summary_and_tables_contain_means_and_standard_deviations(compared):
-    summarized = summary(compared)
-    assert summarized["kd"]["n"] == 2 and set(summarized["kd"]["seeds"]) == {"0", "1"}
-    accuracies = [summarized["kd"]["seeds"][s]["top1"] for s in ("0", "1")]
-    assert summarized["kd"]["top1"] == pytest.approx(sum(accuracies) / 2)
-    assert "vs_kd" in summarized["orc"] and "vs_kd" not in summarized["kd"] and "before" in summarized["cooperative"]
-    methods, members = tables(compared)
-    assert [row[0] for row in methods.rows] == ["scratch", "kd", "sdgkd", "orc"]
-    assert "mean ± sd of n=2 seeds" in methods.title and "±" in methods.rows[0][1]
-    assert [row[0] for row in members.rows] == ["before cooperation", "cooperative", "trained on all data"]
+ALL = ("scratch", "kd", "sdgkd", "orc", "cooperative")
+EVERYTHING = {name: [0, 1] for name in ALL}
 
 
-def test_a_method_is_in_the_table_of_controls_if_and_only_if_its_entry_says_so(tmp_path):
-    names = write_results(tmp_path / "results", [0, 1])
-    methods, controls, _ = tables(outcomes(entries(names, ("scratch", "orc")), [0, 1], tmp_path / "results"))
-    assert controls.title == "Controls" and [row[0] for row in controls.rows] == ["scratch", "orc"]
-    assert [row[0] for row in methods.rows] == ["kd", "sdgkd"]
+@pytest.mark.parametrize(
+    "diverged",
+    [
+        {"scratch": [0, 1]},
+        {"kd": [0, 1]},
+        {"kd": [0], "cooperative": [1]},
+        EVERYTHING,
+        {"scratch": [0]},
+    ],
+    ids=["first", "reference", "some seeds", "all", "one seed of the first"],
+)
+def test_the_report_leaves_out_the_figures_of_methods_that_diverged(tmp_path, diverged):
+    root = tmp_path / "results"
+    results = Results(root, outcomes(entries(write_results(root, [0, 1], diverged)), [0, 1], root), "kd")
+    said = notes(results.outcomes, "kd", LABELS)
+    text = render(results, {}, notes=said, images=IMAGES)
+    gone = {name for name, seeds in diverged.items() if len(seeds) == 2}
+    write_curves(results, tmp_path / "curves")
+    assert {file.stem for file in (tmp_path / "curves").iterdir()} == {*ALL} - gone - {"cooperative"}
+    write_confusion(results, tmp_path / "confusion.csv")
+    assert pl.read_csv(tmp_path / "confusion.csv").height == (0 if gone == {*ALL} else 60)
+    assert all(html.escape(note) in text for note in said) and "diverged" in text
+    assert ("<svg" in text) == ("Figures show" in text) == ('id="errors"' in text) == (gone != {*ALL})
+    if diverged == {"kd": [0], "cooperative": [1]}:
+        assert "Figures show seed 0 (kd: seed 1)." in text and "Errors of kd" in text
+    if gone == {"kd"}:
+        assert "Errors of scratch" in text and "Verdicts come from" not in text
 
 
-@pytest.mark.parametrize("seeds", [[0], [0, 1]])
-def test_no_table_is_cut_off_in_the_terminal(tmp_path, seeds):
-    names = write_results(tmp_path / "results", seeds)
-    console = Console(width=WIDTH, file=io.StringIO())
-    for table in tables(outcomes(entries(names, ("orc",)), seeds, tmp_path / "results")):
-        table.print(console)
-    assert "no difference shown" in console.file.getvalue() and "…" not in console.file.getvalue()
+def test_wrongly_classified_images_are_shown_with_their_names(tmp_path, compared, page):
+    text = page.read_text()
+    results = Results(tmp_path / "results", compared, "kd")
+    z, y = results.logits(results.representative)
+    shown = min(24, int((z.argmax(1) != y).sum()))
+    assert 0 < shown == text.count('<img src="data:image/png;base64,')
+    assert "Wrongly classified test images (seed 0)" in text and "Most frequent confusions" in text
+    streamed = render(results, {}, notes=[], images=None)
+    assert "<img" not in streamed and "Accuracy by class" in streamed
+    with pytest.raises(DataError, match="has 59 test images, but results/predictions is of 60: run `dvc repro`"):
+        render(results, {}, notes=[], images=IMAGES[:-1])
 
 
-def test_a_missing_result_is_an_error_that_names_it(tmp_path, compared):
-    with pytest.raises(DataError, match=r"results/eval/kd\.json has no seed 2: run `dvc repro`"):
-        outcomes(entries(["kd"]), [2], tmp_path / "results")
-    (tmp_path / "results/cost/kd.json").unlink()
-    with pytest.raises(DataError, match=r"results/cost/kd\.json is missing: run `dvc repro`"):
-        outcomes(entries(["kd"]), [0], tmp_path / "results")
+def test_the_parameters_on_the_page_are_those_of_params_yaml(tmp_path, compared, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    document = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
+    sections = ("methods", "seeds", "data", "train", "teacher", "student", "assistants", "report")
+    kept = [replace(o, cost=o.cost | {"parameters": load(o.name).plain()}) for o in compared]
+    text = render(Results(tmp_path / "results", kept, "kd"), load(*sections).plain(), notes=[], images=None)
+    block = html.unescape(re.search(r"<summary>Parameters</summary><pre>(.*?)</pre>", text, re.S)[1])
+    shown = json.loads(block)
+    assert shown["methods"]["kd"]["is"] == "kd" and "is_" not in block
+    assert set(shown) == {*sections, *ALL}
+    for name in document["methods"]:  # the only optional key
+        document["methods"][name].setdefault("control", False)
+    assert shown == {name: document[name] for name in shown}
+    assert validated({**document, **shown})
 
 
 @pytest.mark.slow

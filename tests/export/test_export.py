@@ -16,8 +16,9 @@ from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
 from pipeline.data.sources.open import open_source
 from pipeline.errors import DataError, ParamsError, UserError
-from pipeline.export.card import card
+from pipeline.export.card import OnnxModels, card
 from pipeline.export.folder import write_folder
+from pipeline.export.measure import Measured
 from pipeline.export.onnx import verify, write_onnx
 from pipeline.export.prediction import Predictor, find_images
 from pipeline.export.selection import SelectedStudent, reference_outputs, select_student
@@ -141,14 +142,18 @@ def test_a_group_or_an_untrained_method_cannot_be_exported(tmp_path):
 
 def test_the_card_contains_accuracy_cost_and_parameters(tmp_path, data):
     selected = select_student(students(tmp_path / "students", data, "cifar_resnet8"), "kd", "best")
-    tests = {"networks": {"student": {"best": {"top1": 50.0}}}, "guides": {"teacher": {}}}
+    tests = {"networks": {"student": {"best": {"top1": 50.0}}}, "guides": {"teacher": {"arch": "test_resnet"}}}
     results = {"eval": {"student": "student", "seeds": {"0": tests}}, "cost": COST}
-    text = card(Path("models/export"), selected, data, results, 3e-6)
+    measured = {"model.onnx": Measured(50.0, 31.4, 68.6, 5258, 0.25, np.zeros(24, np.int64))}
+    models = OnnxModels(3e-6, measured, "no such operator")
+    text = card(Path("models/export"), selected, data, results, models, {"data": {"source": "folder"}})
     assert (
         "# cifar_resnet8, trained with kd" in text
         and "50.00 % (95 % confidence interval 31.4 to 68.6, 24 images)" in text
     )
-    assert "import pipeline.models.zoo" in text and '"alpha": 0.9' in text and "n=1 seed" in text
+    assert "import pipeline.models.zoo" in text and "kd:\n  alpha: 0.9\n" in text and "n=1 seed" in text
+    assert "| `model.onnx` | 50.00 % (31.4 to 68.6) | 5,258 bytes (5.3 kB) | 0.250 ms |" in text
+    assert "could not quantize the network: no such operator" in text and "teacher (test_resnet)" in text
 
 
 def predict(*arguments: str) -> subprocess.CompletedProcess:

@@ -32,7 +32,7 @@ def test_code_blocks_of_the_page_add_a_method_that_runs(project, tmp_path):
     added = YAML(typ="safe", pure=True).load(values)
     project.edit(lambda document: (document["methods"].update(added["methods"]), document.update(clean=added["clean"])))
     done = project.dvc("repro")
-    assert ran(done.stdout) == ["check", "distill@clean", "evaluate@clean", "report"]
+    assert ran(done.stdout) == ["check", "members", "distill@clean", "evaluate@clean", "report", "complete"]
     summary = json.loads((project.folder / "results/summary.json").read_text())
     assert set(summary) == {"kd", "orc", "clean"}
     history = (project.folder / "results/train/clean/history.csv").read_text()

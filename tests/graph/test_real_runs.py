@@ -22,7 +22,7 @@ def test_second_repro_runs_no_stage(project):
 
 def test_experiment_reruns_one_method_and_changes_only_its_metrics(project):
     done = project.dvc("exp", "run", "-S", "orc.beta=0.5")
-    assert ran(done.stdout) == ["check", "distill@orc", "evaluate@orc", "report"]
+    assert ran(done.stdout) == ["check", "distill@orc", "evaluate@orc", "report", "complete"]
     difference = json.loads(project.dvc("metrics", "diff", "--json").stdout)["results/summary.json"]
     assert {key.split(".")[0] for key in difference} == {"orc"}
     shown = project.dvc("metrics", "diff").stdout

@@ -31,16 +31,19 @@ PARAMETERS = {
     "average.alpha": (0.5, {"distill@average"}),
     "cooperative.alpha": (0.7, {"distill@cooperative"}),
     "cooperative_raw.pool": ("noise", {"distill@cooperative_raw"}),
-    "cooperative.members.a.keeps": (0.5, {"prepare", "members", "distill@cooperative"}),
-    "teacher.arch": ("tiny_plain2_32", {"pretrain", "report"}),
+    "cooperative.members.a.keeps": (0.5, {"members", "distill@cooperative"}),
+    "teacher.arch": ("tiny_plain2_32", {"pretrain", "report", "export"}),
     "student.arch": ("tiny_plain2_16", {"members", "report", *EVERY_DISTILL}),
     "student.after": ("ta1", {"chain@takd", "chain@dgkd", "report"}),
-    "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "group", "report"}),
+    "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "group", "report", "export"}),
     "train.lr": (0.05, {*TRAINING, "report"}),
-    "data.seed": (1, {"prepare", "report"}),
+    "data.seed": (1, {"prepare", "report", "export"}),
     "seeds": ([0, 1], {"members", "report", *EVERY_DISTILL}),
-    "methods.kd.control": (True, {"report"}),
-    "methods.average.control": (False, {"report"}),
+    "methods.kd.control": (True, {"report", "members"}),  # members trains only if a method uses them
+    "methods.average.control": (False, {"report", "members"}),
+    "report.reference": ("scratch", {"report"}),
+    "train.optimizer": ("adamw", {*TRAINING, "report"}),
+    "runtime.tracker": ("tensorboard", set()),
     "export.method": ("orc", {"export"}),
     "export.weights": ("last", {"export"}),
     "runtime.threads": (2, set()),
@@ -56,8 +59,10 @@ FILES = {
     "pipeline/core/losses.py": TRAINING,
     "pipeline/storage/bundle.py": {*TRAINING, *EVERY_EVALUATE, "group", "export"},
     "pipeline/progress.py": set(),  # the progress display
+    "pipeline/tracking.py": set(),
     "pipeline/errors.py": set(),
     "pipeline/evaluation/table.py": {"report"},
+    "stages/complete.py": {"complete"},
     "pipeline/evaluation/page/page.html.j2": {"report"},  # the page
     "pipeline/evaluation/metrics.py": {*EVERY_EVALUATE, "report"},
     "pipeline/export/card.md.j2": {"export"},
@@ -126,16 +131,16 @@ def test_changing_a_file_reruns_the_stages_that_import_it(restored_project, name
 
 
 @pytest.mark.slow
-def test_removing_a_method_reruns_only_check_and_report(restored_project):
+def test_removing_a_method_reruns_no_training(restored_project):
     restored_project.edit(lambda document: document["methods"].pop("dml"))
-    assert planned(restored_project) == {"check", "report"}
+    assert planned(restored_project) == {"check", "members", "report"}  # members trains only if a method uses them
 
 
 @pytest.mark.slow
 def test_new_entry_of_methods_adds_its_distill_and_evaluate_stages(restored_project):
     def change(document):
         document["methods"]["kd_cold"] = {"is": "kd", "after": "models/teacher"}
-        document["kd_cold"] = {"temperature": 1.0, "alpha": 0.9, "scale": 1.0}
+        document["kd_cold"] = {"temperature": 1.0, "alpha": 0.9, "scale": 1.0, "label_smoothing": 0.0}
 
     with inside(restored_project) as repo:
         before = {stage.addressing for stage in repo.index.stages}

@@ -12,7 +12,15 @@ from pipeline.core.interface import Batch
 from pipeline.runtime.processes import Processes
 from pipeline.training.network import TrainingNetwork
 
-RECIPE = SimpleNamespace(momentum=0.9, nesterov=True, weight_decay=5e-4, compile=False, sync_batchnorm=False)
+RECIPE = SimpleNamespace(
+    optimizer="sgd",
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+    clip_grad_norm=None,
+    compile=False,
+    sync_batchnorm=False,
+)
 
 
 def tiny(seed: int, n_classes: int = 3) -> nn.Module:

@@ -62,7 +62,7 @@ def test_kd_weights_cross_entropy_and_the_teacher(toy_step):
     s = toy_step(["student"], ["teacher"])
     x, y = s.batch.x, s.batch.y
     z, z_t = train_mode(s.nets["student"], x), s.nets["teacher"].teach(x)
-    (update,) = s.run(KD(temperature=TAU, alpha=0.7, scale=2.0), Leg(("student",), ("teacher",)))
+    (update,) = s.run(KD(temperature=TAU, alpha=0.7, scale=2.0, label_smoothing=0.0), Leg(("student",), ("teacher",)))
     assert update["student"]["ce"] == pytest.approx(2 * 0.3 * ce(z, y))
     assert update["student"]["kd/teacher"] == pytest.approx(2 * 0.7 * kd(z, z_t))
 
@@ -128,7 +128,7 @@ def test_average_distils_the_mean_of_probabilities(toy_step):
     x, y = s.batch.x, s.batch.y
     z = train_mode(s.nets["student"], x)
     mean = torch.stack([(s.nets[g].teach(x) / TAU).softmax(1) for g in guides]).mean(0)
-    (update,) = s.run(Average(temperature=TAU, alpha=0.7, scale=3.0), Leg(("student",), guides))
+    (update,) = s.run(Average(temperature=TAU, alpha=0.7, scale=3.0, label_smoothing=0.0), Leg(("student",), guides))
     assert update["student"]["ce"] == pytest.approx(3 * 0.3 * ce(z, y))
     assert update["student"]["kd/average"] == pytest.approx(3 * 0.7 * kd(z, TAU * mean.log()))
 

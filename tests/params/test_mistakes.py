@@ -23,8 +23,8 @@ DELETED = Deleted()
 
 # dotted key, its new value, a part of the message
 MISTAKES = [
-    ("train.lr", -1.0, "train.lr: must be greater than 0, got -1.0"),
-    ("train.lr", "0.1", "train.lr: must be a valid number, got '0.1'"),
+    ("train.lr", -1.0, "train.lr: must be greater than 0 or auto, got -1.0"),
+    ("train.lr", "0.1", "train.lr: must be a valid number or auto, got '0.1'"),
     ("train.lr", DELETED, "train.lr: is missing"),
     ("train.lrr", 0.1, "train.lrr: unknown key; nearest: lr"),
     ("train.epochs", 1.5, "train.epochs: must be a valid integer, got 1.5"),
@@ -40,7 +40,9 @@ MISTAKES = [
     ("data.validation", 1.5, "data.validation: must be"),
     ("data.limit", 0, "data.limit: must be greater than or equal to 1 or auto, got 0"),
     ("data.limit", "atuo", "data.limit: must be a valid integer or auto, got 'atuo'"),
-    ("train.lr", None, "train.lr: must be a valid number, got null"),
+    ("train.lr", None, "train.lr: null is not allowed: write auto"),
+    ("train.gamma", None, "train.gamma: must be a valid number, got null"),
+    ("report.reference", "cooperative", "report.reference: cooperative trains a group, not a student"),
     ("train", None, "train: must be a valid dictionary, got null"),
     ("teacher.arch", "resnet1O", "teacher.arch: unknown network 'resnet1O'; nearest: resnet"),
     ("student.arch", "tiny_plain2_13", "student.arch: unknown network 'tiny_plain2_13'; nearest: tiny_plain2_"),
@@ -143,7 +145,7 @@ def test_mistake_is_a_one_line_error_that_names_its_key(key, value, message):
 
 
 AUTO = ["data.storage", "data.image_size", "data.limit", "data.validation", "data.image_column", "data.label_column"]
-AUTO += ["train.pad", "train.flip", "teacher.epochs", "dml.peers", "orc.group"]
+AUTO += ["train.lr", "train.pad", "train.flip", "teacher.epochs", "dml.peers", "orc.group"]
 
 
 @pytest.mark.parametrize(("key", "word"), [*((key, "auto") for key in AUTO), ("teacher.checkpoint", "none")])
@@ -173,7 +175,7 @@ def test_auto_and_none_are_the_defaults_of_all_optional_keys():
         for key in type(value).model_fields
         if getattr(value, key) is None
     }
-    assert absent == {*AUTO, "teacher.checkpoint"}
+    assert absent == {*AUTO, "teacher.checkpoint", "train.clip_grad_norm"}
 
 
 def test_plain_parameters_round_trip_through_params_yaml(tmp_path):
@@ -263,7 +265,7 @@ def test_loading_an_unknown_method_is_a_one_line_error():
         params.load("methods.ork")
 
 
-@pytest.mark.parametrize("key", ["train.lr", "orc.beta"])
+@pytest.mark.parametrize("key", ["train.gamma", "orc.beta"])
 def test_check_exits_with_2_without_traceback_or_output_file(tmp_path, key):
     for name in ("pipeline", "stages", "data"):
         os.symlink(ROOT / name, tmp_path / name)

@@ -32,7 +32,7 @@ def test_override_with_the_same_value_changes_no_line(tmp_path, override):
         ("student.arch=tiny_plain2_16", "arch: tiny_plain2_12", "arch: tiny_plain2_16"),
         ("train.flip=true", "flip: auto", "flip: true"),
         ("data.limit=100", "limit: auto", "limit: 100"),
-        ("train.lr=1e-3", "lr: 0.1", "lr: 0.001"),
+        ("train.lr=1e-3", "lr: auto", "lr: 0.001"),
     ],
 )
 def test_override_changes_one_line(tmp_path, override, old, new):

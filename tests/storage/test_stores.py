@@ -105,8 +105,10 @@ def project(tmp_path, monkeypatch):
 
 
 def session_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Session:
-    recipe = SimpleNamespace(**RECIPE, precision="fp32", logit_store="off", pad=None, flip=None)
-    runtime = SimpleNamespace(threads=threads, workers=0, logit_store_gib=1, checkpoint_gib=gib, checkpoint_minutes=1)
+    views = {"pad": None, "flip": None, "augment": "none", "random_erasing": 0.0}
+    recipe = SimpleNamespace(**RECIPE, **views, precision="fp32", logit_store="off")
+    stores = {"logit_store_gib": 1, "checkpoint_gib": gib, "checkpoint_minutes": 1}
+    runtime = SimpleNamespace(threads=threads, workers=0, tracker="none", **stores)
     return Session(
         "distill-kd",
         recipe=recipe,

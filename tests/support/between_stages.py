@@ -76,10 +76,11 @@ def read_students(method: str) -> str:
 
 def read_results() -> str:
     """What `report` reads."""
-    p = load("methods", "seeds")
+    p = load("methods", "seeds", "report")
+    reference = p["report"].reference
     compared = outcomes(p["methods"], p["seeds"], Path("results"))
-    results = Results(Path("results"), compared)
-    parts: list[Any] = [summary(compared), *(o.cost for o in compared), *(o.seeds for o in compared)]
+    results = Results(Path("results"), compared, reference)
+    parts: list[Any] = [summary(compared, reference), *(o.cost for o in compared), *(o.seeds for o in compared)]
     for o in compared:
         parts += [results.histories[o.name].rows.rows(), *(results.logits(o) if o.student else ())]
         if SHEETS in o.cost["sha256"]:

@@ -1,5 +1,6 @@
 """Synthetic results of five methods in a folder, as the stages before `report` write them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import polars as pl
 
 from pipeline.evaluation import metrics
 from pipeline.evaluation.predictions import write_predictions
-from pipeline.evaluation.testing import pack, predictions
+from pipeline.evaluation.testing import no_predictions, pack, predictions
+from pipeline.params.schema import Entry
 from pipeline.storage.documents import write_json
 from pipeline.storage.folders import file_digest
 
@@ -15,6 +17,13 @@ EVIL = ["<script>alert(1)</script>", "a & b", "$x_2$", '"quoted"']
 N, C, EPOCHS = 60, len(EVIL), 4
 STUDENTS = {"scratch": "scratch", "kd": "kd", "sdgkd": "dgkd", "orc": "orc"}
 LABELS = np.arange(N) % C
+IMAGES = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 1)).astype(np.uint8)
+WHERE = {"network": "student", "term": "ce", "leg": 0, "epoch": 3, "step": 17}
+
+
+def entries(names: Sequence[str], controls: Sequence[str] = ()) -> dict[str, Entry]:
+    """`methods` of params.yaml, as far as the report reads it."""
+    return {n: Entry.model_validate({"is": n, "after": "models/teacher", "control": n in controls}) for n in names}
 
 
 def logits(seed: int, good: float) -> np.ndarray:
@@ -35,7 +44,8 @@ def network(z: np.ndarray) -> dict:
     }
 
 
-def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
+def write_method(results: Path, name: str, kind: str, seeds: list[int], diverged: Sequence[int] = ()) -> None:
+    seeds = [seed for seed in seeds if seed not in diverged]
     student = None if kind == "cooperative" else "student"
     members = [] if student else ["a", "b"]
     evaluated, tables = {}, []
@@ -54,6 +64,8 @@ def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
         (results / folder).mkdir(parents=True, exist_ok=True)
     about = {"method": name, "is": kind, "student": student, "members": members, "seeds": evaluated}
     about |= {"classes": EVIL, "n_images": N}
+    if diverged:
+        about["diverged"] = {str(seed): WHERE | {"network": student or "a"} for seed in diverged}
     write_json(results / "eval" / f"{name}.json", about)
     own = {"parameters": 868, "macs": 13944, "latency_ms": {"1": 0.07, "64": 0.3}}
     cost = {
@@ -66,17 +78,17 @@ def write_method(results: Path, name: str, kind: str, seeds: list[int]) -> None:
             }
             for seed in seeds
         },
-        "networks": {"student": own, "teacher": own | {"macs": 99000}},
+        "networks": {"student": own, "teacher": own | {"macs": 99000}} if seeds else {},
         "environment": {"world_size": 1, "threads": 1, "device": "x", "precision": "fp32", "versions": {"torch": "2"}},
         "parameters": {name: {"survival": 0.75, "note": "<b>bold</b>"}},
     }
-    write_predictions(results / "predictions" / f"{name}.parquet", tables)
+    write_predictions(results / "predictions" / f"{name}.parquet", tables or [no_predictions(C)])
     rows = [
         (seed, 0, e, n, t, v) for seed in seeds for e in range(1, EPOCHS + 1) for n, t, v in terms(kind, student, e)
     ]
     columns = ["seed", "leg", "epoch", "network", "term", "value"]
     pl.DataFrame(rows, columns, orient="row").write_csv(results / "train" / name / "history.csv")
-    if kind == "cooperative":
+    if kind == "cooperative" and seeds:
         pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 1)).astype(np.uint8)
         np.savez_compressed(results / "train" / name / "sheets.npz", a=pixels)
     cost["sha256"] = {file.name: file_digest(file) for file in (results / "train" / name).iterdir()}
@@ -98,9 +110,12 @@ def terms(kind: str, student: str | None, epoch: int) -> list[tuple[str, str, fl
     return found
 
 
-def write_results(results: Path, seeds: list[int]) -> list[str]:
-    """Write the results of five methods. Returns the names of the methods."""
+def write_results(results: Path, seeds: list[int], diverged: Mapping[str, Sequence[int]] | None = None) -> list[str]:
+    """Write the results of five methods. Returns the names of the methods.
+
+    diverged: the seeds in which a method diverged.
+    """
     kinds = {**STUDENTS, "cooperative": "cooperative"}
     for name, kind in kinds.items():
-        write_method(results, name, kind, seeds)
+        write_method(results, name, kind, seeds, (diverged or {}).get(name, ()))
     return list(kinds)

@@ -16,7 +16,11 @@ from pipeline.training.run import Run
 RECIPE = {
     "epochs": 2,
     "batch_size": 8,
+    "optimizer": "sgd",
     "lr": 0.1,
+    "layer_decay": 1.0,
+    "beta2": 0.999,
+    "clip_grad_norm": None,
     "schedule": "cosine",
     "milestones": (0.5,),
     "gamma": 0.1,

@@ -6,6 +6,7 @@ script nor a network connection.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.comparison import REFERENCE, Outcome, train_file
-from pipeline.evaluation.page import figures
+from pipeline.evaluation.comparison import Outcome, no_comparison, train_file
+from pipeline.evaluation.page import errors, figures
 from pipeline.evaluation.page.history import History
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
 from pipeline.evaluation.predictions import read_logits
@@ -28,32 +29,45 @@ TEMPLATES = Environment(
 
 
 class Results:
-    """Everything that the page reads. Figures show the first seed only.
+    """Everything that the page reads. Figures show the first seed that ended, and no method without one.
 
     Args:
         results: The folder results/.
         outcomes: The outcomes of all methods, at least one.
+        reference: The method to compare with, `report.reference` of params.yaml.
     """
 
-    def __init__(self, results: Path, outcomes: list[Outcome]):
-        self.results, self.outcomes, self.classes = results, outcomes, outcomes[0].classes
-        self.seed = next(iter(outcomes[0].seeds))
-        self.histories = {o.name: History(train_file(results, o, "history.csv"), self.seed) for o in outcomes}
-        self.students = [o for o in outcomes if o.student]
+    def __init__(self, results: Path, outcomes: list[Outcome], reference: str):
+        self.results, self.outcomes, self.reference = results, outcomes, reference
+        self.classes = outcomes[0].classes
+        self.ended = [o for o in outcomes if o.seeds]
+        self.students = [o for o in self.ended if o.student]
+        self.seeds = {o.name: next(iter(o.seeds)) for o in self.ended}
+        files = {o.name: train_file(results, o, "history.csv") for o in self.ended}
+        self.histories = {name: History(file, self.seeds[name]) for name, file in files.items()}
 
     def logits(self, o: Outcome) -> tuple[np.ndarray, np.ndarray]:
-        """Return the student's logits on the test split [N, C] and the labels [N], of the first seed."""
-        file = self.results / "predictions" / f"{o.name}.parquet"
-        z, y = read_logits(file, self.seed, str(o.student), o.correct()[self.seed], len(self.classes))
+        """Return the student's logits on the test split [N, C] and the labels [N], of the seed that figures show."""
+        file, seed = self.results / "predictions" / f"{o.name}.parquet", self.seeds[o.name]
+        z, y = read_logits(file, seed, str(o.student), o.correct()[seed], len(self.classes))
         return z, y
 
     @property
     def representative(self) -> Outcome | None:
-        """The method whose confusion is shown: kd, else the first that trains a student."""
-        return next((o for o in self.students if o.name == REFERENCE), next(iter(self.students), None))
+        """The method whose errors are shown: the reference, else the first that trains a student, if it ended."""
+        return next((o for o in self.students if o.name == self.reference), next(iter(self.students), None))
+
+    @property
+    def shown_seeds(self) -> str:
+        """The seeds that figures show, e.g. "seed 0 (orc: seed 1)"; empty if all methods diverged."""
+        if not self.seeds:
+            return ""
+        usual = Counter(self.seeds.values()).most_common(1)[0][0]
+        others = ", ".join(f"{name}: seed {seed}" for name, seed in self.seeds.items() if seed != usual)
+        return f"seed {usual} ({others})" if others else f"seed {usual}"
 
 
-def render(results: Results, parameters: dict[str, Any]) -> str:
+def render(results: Results, parameters: dict[str, Any], *, notes: list[str], images: np.ndarray | None) -> str:
     """Return the HTML of the page.
 
     Names from the data and from params.yaml are untrusted: the template, the figures' labels and Matplotlib escape
@@ -62,19 +76,40 @@ def render(results: Results, parameters: dict[str, Any]) -> str:
     Args:
         results: What the page shows.
         parameters: The parameters to print, besides each method's own section.
+        notes: The lines below the tables (pipeline.evaluation.notes).
+        images: The test images, [N, H, W, C_in] uint8, or None if they are not in memory.
+
+    Raises:
+        DataError: If a file is missing or damaged, or if the images are not those that were evaluated.
     """
     sections = [("Accuracy and cost", list(overview(results)))]
-    sections += [(o.name, section) for o in results.outcomes if (section := list(method_section(results, o)))]
+    sections += [(o.name, list(method_section(results, o))) for o in results.ended]
     cost = results.outcomes[0].cost
     method_parameters = {o.name: o.cost["parameters"].get(o.name) for o in results.outcomes}
     return TEMPLATES.get_template("page.html.j2").render(
-        tables=tables(results.outcomes),
-        sections=sections,
-        reference=REFERENCE,
+        tables=tables(results.outcomes, results.reference),
+        notes=notes,
+        sections=[(name, section) for name, section in sections if section],
+        errors=described_errors(results, images),
+        reference=None if no_comparison(results.outcomes, results.reference) else results.reference,
         environment=json.dumps(cost["environment"], indent=2),
         parameters=json.dumps({**parameters, **method_parameters}, indent=2, default=str),
-        seed=results.seed,
+        seeds=results.shown_seeds,
     )
+
+
+def described_errors(results: Results, images: np.ndarray | None) -> dict[str, Any] | None:
+    """Return the name, tables and wrongly classified images of the representative method, or None without one."""
+    if (o := results.representative) is None:
+        return None
+    z, y = results.logits(o)
+    return {
+        "method": o.name,
+        "seed": results.seeds[o.name],
+        "tables": [table(z, y, results.classes) for table in (errors.class_table, errors.confusion_table)],
+        "n_wrong": int((z.argmax(1) != y).sum()),
+        "mistakes": [] if images is None else errors.mistakes(z, y, results.classes, images),
+    }
 
 
 def method_section(results: Results, o: Outcome) -> Iterator[CaptionedFigure]:
@@ -95,7 +130,7 @@ def overview(results: Results) -> Iterator[CaptionedFigure]:
         return
     curves = {o.name: results.histories[o.name].of(str(o.student), "validation/top1") for o in results.students}
     figure = figures.lines(curves, "learning curves", "epoch", "validation top-1 (%)")
-    yield (f"Learning curves of the student (validation, seed {results.seed}).", figure)
+    yield (f"Learning curves of the student (validation, {results.shown_seeds}).", figure)
     methods = [o for o in results.students if not o.control] or results.students
     bins = {o.name: metrics.reliability_curve(*results.logits(o)) for o in methods}
     figure = figures.reliability_diagram(bins, "reliability diagram")
@@ -114,8 +149,8 @@ def accuracy_by_cost(results: Results, key: str) -> figures.Series:
         key: The cost, "macs" (operations per image) or "latency_ms" (returned in seconds, for one image).
     """
     points: dict[str, tuple[list[float], list[float]]] = {}
-    for o in results.outcomes:
-        result = o.seeds[results.seed]
+    for o in results.ended:
+        result = o.seeds[results.seeds[o.name]]
         student = {o.student: result["networks"][o.student]} if o.student else {}
         for name, tested in {**student, **result.get("guides", {})}.items():
             cost = o.cost["networks"].get(name, {}).get(key)
@@ -127,7 +162,14 @@ def accuracy_by_cost(results: Results, key: str) -> figures.Series:
 
 
 def write_curves(results: Results, folder: Path) -> None:
-    """Write the student's validation accuracy by epoch to METHOD.csv, for `dvc plots`. Replaces the folder."""
+    """Write the student's validation accuracy by epoch to METHOD.csv, for `dvc plots`.
+
+    Replaces the folder. A method that diverged in all seeds has no file.
+
+    Args:
+        results: What to write.
+        folder: The folder results/curves.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for o in results.students:

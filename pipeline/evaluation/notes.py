@@ -1,0 +1,61 @@
+"""The lines below the tables: what a reader has to know about the comparison, and warnings about a small test split.
+
+The module formats text from outcomes and labels. It reads no file.
+"""
+
+import numpy as np
+
+from pipeline.evaluation.comparison import Outcome, no_comparison
+
+FEW_IMAGES = 100  # test images below which a warning appears
+FEW_OF_A_CLASS = 5  # test images of a class below which a warning appears
+
+
+def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray) -> list[str]:
+    """Return one line for each note on the results, for the terminal, results/table.md and the page.
+
+    Args:
+        outcomes: The outcomes of all methods, at least one.
+        reference: The method to compare with, `report.reference` of params.yaml.
+        labels: The labels of the test split, [N] int64.
+    """
+    missing = no_comparison(outcomes, reference)
+    return [
+        *([missing] if missing else []),
+        *(note for o in outcomes if (note := divergence_note(o))),
+        *split_warnings(labels, len(outcomes[0].classes)),
+    ]
+
+
+def divergence_note(o: Outcome) -> str | None:
+    """Return which seeds of a method diverged and where the first of them did, or None if all ended."""
+    if not o.diverged:
+        return None
+    (first, where), n = next(iter(o.diverged.items())), len(o.diverged)
+    which = f"seed {first}" if n == 1 else f"{n} of {o.n_seeds} seeds"
+    at = f"{where['term']} of {o.where_diverged}"
+    return f"diverged: {which} of {o.name} ({at if n == 1 else f'seed {first}: {at}'})"
+
+
+def split_warnings(labels: np.ndarray, n_classes: int) -> list[str]:
+    """Return a warning if the test split has few images, and one if a class has few.
+
+    Args:
+        labels: The labels of the test split, [N] int64, at least one.
+        n_classes: Number of classes.
+    """
+    n, found = len(labels), []
+    if n < FEW_IMAGES:
+        images = "1 image" if n == 1 else f"only {n} images"
+        found.append(
+            f"warning: the test split has {images}: one image is {100 / n:.1f} percentage points of accuracy, "
+            "so that small differences between methods cannot be shown"
+        )
+    sizes = np.bincount(labels, minlength=n_classes)
+    few = int((sizes < FEW_OF_A_CLASS).sum())
+    if few:
+        found.append(
+            f"warning: the test split has fewer than {FEW_OF_A_CLASS} images of {few} of {n_classes} classes "
+            f"(the smallest has {sizes.min()}): accuracies of these classes say little"
+        )
+    return found

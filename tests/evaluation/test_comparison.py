@@ -1,0 +1,178 @@
+"""The tables and the summary compare methods with the reference, and show methods that diverged."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.errors import DataError
+from pipeline.evaluation.comparison import outcomes, summary
+from pipeline.evaluation.notes import notes, split_warnings
+from pipeline.evaluation.records import read_evaluation
+from pipeline.evaluation.table import WIDTH, markdown, tables
+from pipeline.storage.documents import read_bytes, write_json
+from results import LABELS, WHERE, entries, write_results
+
+
+@pytest.fixture
+def compared(tmp_path):
+    return outcomes(entries(write_results(tmp_path / "results", [0, 1])), [0, 1], tmp_path / "results")
+
+
+def with_diverged(folder, seeds, diverged):
+    """The outcomes of five methods, some of which diverged in some seeds."""
+    return outcomes(entries(write_results(folder / "results", seeds, diverged)), seeds, folder / "results")
+
+
+def cells(table, method):
+    """The row of a method, by the names of its columns."""
+    return dict(zip(table.header, next(row for row in table.rows if row[0] == method)))
+
+
+def test_summary_and_tables_contain_means_and_standard_deviations(compared):
+    summarized = summary(compared, "kd")
+    assert summarized["kd"]["n"] == 2 and set(summarized["kd"]["seeds"]) == {"0", "1"}
+    accuracies = [summarized["kd"]["seeds"][s]["top1"] for s in ("0", "1")]
+    assert summarized["kd"]["top1"] == pytest.approx(sum(accuracies) / 2)
+    assert "vs_kd" in summarized["orc"] and "vs_kd" not in summarized["kd"] and "before" in summarized["cooperative"]
+    methods, members = tables(compared, "kd")
+    assert [row[0] for row in methods.rows] == ["scratch", "kd", "sdgkd", "orc"]
+    assert "mean ± sd of n=2 seeds" in methods.title and "±" in methods.rows[0][1]
+    assert [row[0] for row in members.rows] == ["before cooperation", "cooperative", "trained on all data"]
+
+
+def test_a_method_is_in_the_table_of_controls_if_and_only_if_its_entry_says_so(tmp_path):
+    names = write_results(tmp_path / "results", [0, 1])
+    methods, controls, _ = tables(outcomes(entries(names, ("scratch", "orc")), [0, 1], tmp_path / "results"), "kd")
+    assert controls.title == "Controls" and [row[0] for row in controls.rows] == ["scratch", "orc"]
+    assert [row[0] for row in methods.rows] == ["kd", "sdgkd"]
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1], [0, 1, 2]])
+@pytest.mark.parametrize("n_diverged", [0, 1, 2, 3])
+def test_no_table_is_cut_off_in_the_terminal(tmp_path, seeds, n_diverged):
+    diverged = dict.fromkeys(("orc", "sdgkd", "cooperative"), seeds[:n_diverged])
+    names = write_results(tmp_path / "results", seeds, diverged)
+    console = Console(width=WIDTH, file=io.StringIO())
+    for table in tables(outcomes(entries(names, ("orc",)), seeds, tmp_path / "results"), "kd"):
+        table.print(console)
+    assert "reference" in console.file.getvalue() and "…" not in console.file.getvalue()
+
+
+def test_a_missing_result_is_an_error_that_names_it(tmp_path, compared):
+    with pytest.raises(DataError, match=r"results/eval/kd\.json has no seed 2: run `dvc repro`"):
+        outcomes(entries(["kd"]), [2], tmp_path / "results")
+    (tmp_path / "results/cost/kd.json").unlink()
+    with pytest.raises(DataError, match=r"results/cost/kd\.json is missing: run `dvc repro`"):
+        outcomes(entries(["kd"]), [0], tmp_path / "results")
+
+
+def test_the_reference_is_a_parameter(compared):
+    summarized = summary(compared, "orc")
+    assert set(summarized["kd"]["vs_orc"]) == {"difference", "low", "high", "p", "test", "verdict"}
+    assert not any("vs_kd" in values for values in summarized.values()) and "vs_orc" not in summarized["orc"]
+    methods, _ = tables(compared, "orc")
+    assert "vs orc (pp)" in methods.header and cells(methods, "orc")["verdict"] == "reference"
+    assert cells(methods, "kd")["vs orc (pp)"][0] in "+-"
+    assert not any("no comparison" in note for note in notes(compared, "orc", LABELS))
+
+
+@pytest.mark.parametrize("reference", ["average", "cooperative"])
+def test_a_reference_that_trains_no_student_gives_a_note_instead_of_empty_columns(compared, reference):
+    line = f"no comparison: {reference} (report.reference) is not among the methods that train a student"
+    found = notes(compared, reference, LABELS)
+    assert found[0] == line
+    methods, members = tables(compared, reference)
+    assert methods.header == ("method", "test top-1 (%)", "best val. (%)", "parameters", "train (s)")
+    assert all(len(row) == len(methods.header) for row in methods.rows)
+    assert f"\n\n- {line}\n" in markdown([methods, members], found)
+    assert not any(key.startswith("vs_") for values in summary(compared, reference).values() for key in values)
+
+
+def test_a_method_that_diverged_in_all_seeds_has_a_row_that_says_where(tmp_path):
+    compared = with_diverged(tmp_path, [0, 1], {"orc": [0, 1], "cooperative": [0, 1]})
+    methods, members = tables(compared, "kd")
+    assert cells(methods, "orc") == dict.fromkeys(methods.header, "-") | {
+        "method": "orc",
+        "test top-1 (%)": "diverged",
+        "verdict": "network student, epoch 3, step 17",
+    }
+    assert members.rows == [("cooperative", "diverged: network a, epoch 3, step 17", "2", "-", "-")]
+    summarized = summary(compared, "kd")
+    assert summarized["orc"] == {"n": 0, "diverged": 2} and "diverged" not in summarized["kd"]
+    assert "vs_kd" in summarized["sdgkd"]
+    note = "diverged: 2 of 2 seeds of orc (seed 0: ce of network student, epoch 3, step 17)"
+    assert note in notes(compared, "kd", LABELS)
+
+
+def test_a_method_that_diverged_in_some_seeds_has_the_mean_of_the_others(tmp_path):
+    whole = summary(with_diverged(tmp_path, [0, 1, 2], {}), "kd")
+    compared = with_diverged(tmp_path, [0, 1, 2], {"orc": [1], "cooperative": [0, 1]})
+    values = summary(compared, "kd")["orc"]
+    kept = [whole["orc"]["seeds"][seed]["top1"] for seed in ("0", "2")]
+    assert values["top1"] == pytest.approx(sum(kept) / 2)
+    assert (values["n"], values["diverged"], list(values["seeds"])) == (2, 1, ["0", "2"])
+    methods, members = tables(compared, "kd")
+    assert cells(methods, "orc")["verdict"].endswith("; 1 of 3 seeds diverged")
+    assert members.rows[1][1].endswith(", 2 of 3 seeds diverged") and len(members.rows) == 3
+    assert "diverged: seed 1 of orc (ce of network student, epoch 3, step 17)" in notes(compared, "kd", LABELS)
+
+
+def test_a_reference_that_diverged_gives_no_comparison(tmp_path):
+    compared = with_diverged(tmp_path, [0, 1], {"kd": [0, 1]})
+    assert notes(compared, "kd", LABELS)[0] == "no comparison: kd (report.reference) diverged in all seeds"
+    methods, _ = tables(compared, "kd")
+    assert not any(name.startswith("vs ") for name in methods.header)
+    assert cells(methods, "kd")["verdict"].startswith("network student") and cells(methods, "orc")["verdict"] == ""
+    assert not any("vs_kd" in values for values in summary(compared, "kd").values())
+
+
+def test_methods_without_a_common_seed_are_not_compared(tmp_path):
+    compared = with_diverged(tmp_path, [0, 1], {"kd": [0], "orc": [1]})
+    methods, _ = tables(compared, "kd")
+    assert cells(methods, "kd")["verdict"] == "reference; 1 of 2 seeds diverged"
+    assert cells(methods, "orc")["verdict"] == "no common seed; 1 of 2 seeds diverged"
+    assert summary(compared, "kd")["scratch"]["vs_kd"]["test"] == "McNemar"
+
+
+def test_all_methods_may_diverge(tmp_path):
+    names = ("scratch", "kd", "sdgkd", "orc", "cooperative")
+    compared = with_diverged(tmp_path, [0], {name: [0] for name in names})
+    assert summary(compared, "kd") == {name: {"n": 0, "diverged": 1} for name in names}
+    methods, members = tables(compared, "kd")
+    assert [row[1] for row in methods.rows] == ["diverged"] * 4 and len(members.rows) == 1
+
+
+def change(file, **changed):
+    """Write a document again, with a valid checksum."""
+    content = read_evaluation(file)
+    write_json(file, {**content, **changed})
+
+
+def test_a_seed_has_either_ended_or_diverged(tmp_path):
+    with_diverged(tmp_path, [0, 1], {"kd": [1]})
+    file = tmp_path / "results/eval/kd.json"
+    content = read_bytes(file)
+    with pytest.raises(DataError, match=r"eval/kd\.json has no seed 2"):
+        outcomes(entries(["kd"]), [1, 2], tmp_path / "results")
+    change(file, diverged={"0": WHERE})
+    with pytest.raises(DataError, match=r"seed 0 is in both seeds and diverged"):
+        read_evaluation(file)
+    file.write_bytes(content)
+    change(file, seeds={}, diverged={})
+    with pytest.raises(DataError, match=r"it has no seed"):
+        read_evaluation(file)
+
+
+def test_a_small_test_split_gives_warnings():
+    labels = LABELS[:24]
+    assert split_warnings(labels, 4) == [
+        "warning: the test split has only 24 images: one image is 4.2 percentage points of accuracy, so that small "
+        "differences between methods cannot be shown"
+    ]
+    assert split_warnings(labels.repeat(5), 4) == []
+    assert split_warnings(labels.repeat(5), 6) == [
+        "warning: the test split has fewer than 5 images of 2 of 6 classes (the smallest has 0): accuracies of these "
+        "classes say little"
+    ]
+    assert len(split_warnings(labels[:3], 4)) == 2
