@@ -79,3 +79,27 @@ METHODS = {
     "orc": ORC_,
     "cooperative": COOPERATIVE,
 }
+
+# Another recipe than SGD: a method, arguments of ToyRuns, and the recipe.
+RECIPES = {
+    "kd, adamw, trivial": (
+        "kd",
+        {"policy": "trivial", "erasing": 0.5, "flip": True},
+        {"optimizer": "adamw", "lr": 0.005, "clip_grad_norm": 1.0, "warmup_epochs": 1},
+    ),
+    "orc, adamw, rand": (
+        "orc",
+        {"policy": "rand", "erasing": 0.5, "flip": True},
+        {"optimizer": "adamw", "lr": 0.005, "clip_grad_norm": 1.0},
+    ),
+    "cooperative, adamw, trivial": (
+        "cooperative",
+        {"policy": "trivial", "erasing": 0.5, "flip": True},
+        {"optimizer": "adamw", "lr": 0.005, "clip_grad_norm": 1.0},
+    ),
+}
+
+
+def case(name) -> tuple:
+    """The method, the arguments of ToyRuns and the recipe of a method's or a recipe's name."""
+    return RECIPES.get(name, (name, {}, {}))

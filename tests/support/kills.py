@@ -1,4 +1,6 @@
-"""Kill a method's run at random moments, over and over: `python kills.py FOLDER METHOD KILLS SEED`.
+"""Kill a run at random moments, over and over: `python kills.py FOLDER CASE KILLS SEED`.
+
+CASE: a method or a recipe of cases.py.
 
 Every attempt is a process of its own, forked from this one, which has imported everything and computed nothing. It is
 killed by SIGKILL after a random time, and the next attempt resumes from the checkpoint until one attempt completes.
@@ -19,7 +21,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimizer and DDP would import these in every attempt
 import torch.distributed.tensor
-from cases import METHODS, start_of
+from cases import METHODS, case, start_of
 from toy_run import ToyRuns
 
 from pipeline.storage.checkpoints import Checkpoint
@@ -31,7 +33,9 @@ def attempt(toy: ToyRuns, name: str, store: Path, out: Path, minutes: float) -> 
     """Train to the end, resuming from a checkpoint if there is one, and save the result to out."""
     checkpoint = Checkpoint(store, log=lambda line: None)
     store.mkdir(parents=True, exist_ok=True)
-    run = toy.run(METHODS[name], start_of(name, toy), checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS)
+    method, _, recipe = case(name)
+    start = start_of(method, toy)
+    run = toy.run(METHODS[method], start, checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS, **recipe)
     result = run.train()
     networks = {n: {"last": t.last, "best": t.best, **t.validation} for n, t in result.networks.items()}
     torch.save({"networks": networks, "rows": result.history, "passes": result.passes}, out.with_suffix(".tmp"))
@@ -72,7 +76,7 @@ def main(folder: str, name: str, wanted: str, seed: str) -> None:
     torch.set_num_threads(1)
     rng = random.Random(f"{name} {seed}")
     root = Path(folder)
-    toy = ToyRuns(root)
+    toy = ToyRuns(root, **case(name)[1])
     started = time.perf_counter()
     assert completed(fork(toy, name, root / "whole-store", root / "whole.pt", 10.0))
     seconds = time.perf_counter() - started

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -86,6 +88,17 @@ class Project:
         """Restore the last commit and its outputs."""
         self.run("git", "reset", "-q", "--hard")
         self.dvc("checkout", "-q", "--force")
+
+    @contextmanager
+    def empty_store(self, label: str) -> Iterator[None]:
+        """Within the context, the checkpoint store has nothing of this stage; then it is as before."""
+        store = self.folder / ".checkpoints" / label
+        store.rename(store.with_name("aside"))
+        try:
+            yield
+        finally:
+            shutil.rmtree(store, ignore_errors=True)
+            store.with_name("aside").rename(store)
 
     def edit(self, change) -> None:
         """Edit params.yaml: `change` is called with the document."""

@@ -46,17 +46,22 @@ def images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x.clip(0, 255).astype(np.uint8), labels.astype(np.int64)
 
 
-def views(n: int, seed: int, device: str) -> Views:
+def views(n: int, seed: int, device: str, **augmentation) -> Views:
     x, y = images(n, seed)
-    return Views(x, y, mean=[0.3], std=[0.2], pad=1, flip=False, num_classes=N_CLASSES, device=torch.device(device))
+    device = torch.device(device)
+    return Views(x, y, mean=[0.3], std=[0.2], pad=1, num_classes=N_CLASSES, device=device, **augmentation)
 
 
 class ToyRuns:
-    """Builds runs that share data, and the weights of a teacher and two assistants."""
+    """Builds runs that share data, and the weights of a teacher and two assistants.
 
-    def __init__(self, folder: Path, device: str = "cpu"):
+    augmentation: arguments of the training set's Views.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu", **augmentation):
         self.folder, self.device = folder, device
-        self.train, self.validation = views(44, 0, device), views(24, 1, device)
+        self.train = views(44, 0, device, **{"flip": False} | augmentation)
+        self.validation = views(24, 1, device, flip=False)
         for k, name in enumerate(("teacher", "ta1", "ta2")):
             arch = {"teacher": "tiny_plain2_32", "ta1": "tiny_plain2_16", "ta2": "tiny_plain2_12"}[name]
             module = initialise(Network(arch), seed=100 + k, num_classes=N_CLASSES, in_chans=1, image_size=(8, 8))

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cases import METHODS
+from cases import METHODS, RECIPES
 
 SCRIPT = Path(__file__).parents[1] / "support" / "kills.py"
-KILLS = int(os.environ.get("KILLS", "54"))
+KILLS = int(os.environ.get("KILLS", "60"))
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parent, SCRIPT.parents[2]))),
@@ -22,9 +22,9 @@ ENVIRONMENT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *RECIPES])
 def test_run_killed_at_random_moments_resumes_to_the_uninterrupted_result(tmp_path, name):
-    wanted = -(-KILLS // len(METHODS))
+    wanted = -(-KILLS // len([*METHODS, *RECIPES]))
     command = [sys.executable, str(SCRIPT), str(tmp_path), name, str(wanted), os.environ.get("KILLS_SEED", "0")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr

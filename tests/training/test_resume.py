@@ -1,9 +1,9 @@
 """A run that is killed and resumed ends bitwise equal to the uninterrupted run."""
 
 import pytest
-from cases import METHODS, start_of
+from cases import METHODS, RECIPES, case, start_of
 from run_endings import ends_alike, killed_at, quiet_checkpoint
-from toy_run import same
+from toy_run import ToyRuns, same
 
 from pipeline.storage.checkpoints import Checkpoint
 
@@ -33,6 +33,20 @@ def test_run_killed_after_every_batch_resumes_to_the_uninterrupted_result(toy, t
         kills += 1
     assert kills >= whole.steps - 3
     ends_alike(toy.run(method, start, checkpoint=checkpoint).train(), whole)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_adamw_and_every_augmentation_resume_to_the_uninterrupted_result(tmp_path, name):
+    method, augmentation, recipe = case(name)
+    toy = ToyRuns(tmp_path, **augmentation)
+    start = start_of(method, toy)
+    whole = toy.run(METHODS[method], start, **recipe).train()
+    checkpoint = quiet_checkpoint(tmp_path)
+    kills = 0
+    while killed_at(toy.run(METHODS[method], start, checkpoint=checkpoint, minutes=0.0, **recipe), 5):
+        kills += 1
+    assert kills >= 2
+    ends_alike(toy.run(METHODS[method], start, checkpoint=checkpoint, **recipe).train(), whole)
 
 
 def test_repeated_runs_are_bitwise_equal(toy):
