@@ -133,6 +133,20 @@ def kd(bench: Bench) -> Iterator[Line]:
             yield Line(work, "RepDistiller's own code", seconds[name] / seconds["peer"], goals[name])
 
 
+def bf16(bench: Bench) -> Iterator[Line]:
+    """Compare a KD step in bf16 with the same step in fp32, on a GPU or a processor with bf16 instructions."""
+    if bench.device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        return
+    networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
+    works: dict[str, Work] = {
+        "fp32": Ours(KD_, networks, bench.views),
+        "bf16": Ours(KD_, networks, bench.views, precision="bf16"),
+    }
+    seconds = bench.time(works)
+    ratio = seconds["bf16"] / seconds["fp32"]
+    yield Line("KD step resnet56 -> resnet20 in bf16", "the same step in fp32", ratio, bench.goal("<= 0.65"))
+
+
 def floor(bench: Bench) -> Iterator[Line]:
     """Compare a KD step with its minimum: the student's forward and backward passes and the teacher's forward pass."""
     x, y = bench.resident()
@@ -271,6 +285,7 @@ def threads(bench: Bench) -> Iterator[Line]:
 CASES: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "augmentation": augmentation,
     "kd": kd,
+    "bf16": bf16,
     "floor": floor,
     "dgkd": dgkd,
     "orc": orc,

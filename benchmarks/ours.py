@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
 from benchmarks.field import BATCH
@@ -24,7 +25,11 @@ CLASSES, SIZE = 100, (32, 32)
 RECIPE = {
     "epochs": 2,
     "batch_size": BATCH,
+    "optimizer": "sgd",
     "lr": 0.05,
+    "layer_decay": 1.0,
+    "beta2": 0.999,
+    "clip_grad_norm": None,
     "schedule": "constant",
     "milestones": (),
     "gamma": 0.1,
@@ -79,7 +84,11 @@ def with_stage_settings(work: Work) -> Work:
 
 
 class Ours:
-    """A run within its first leg. Each call trains one step."""
+    """A run within its first leg. Each call trains one step.
+
+    precision: "no" for fp32, or "bf16". A process may hold runs of both if those in fp32 are created first: Accelerate
+    keeps one state for the process, which is the one of the last run.
+    """
 
     def __init__(
         self,
@@ -89,7 +98,9 @@ class Ours:
         *,
         cache: LogitCache | None = None,
         compile: bool = False,
+        precision: str = "no",
     ):
+        AcceleratorState._reset_state()
         self.run = Run(
             method,
             networks,
@@ -97,7 +108,7 @@ class Ours:
             train,
             SimpleNamespace(**RECIPE | {"compile": compile}),
             seed=0,
-            accelerator=Accelerator(cpu=train.device.type == "cpu"),
+            accelerator=Accelerator(cpu=train.device.type == "cpu", mixed_precision=precision),
             cache=cache,
         )
         leg = next(iter(method.legs(self.run.nets, self.run.train_set)))

@@ -22,9 +22,10 @@ machine are noise, and so is a difference of a tenth in a ratio. No test asserts
 |---|---|---:|---:|---|
 """
 FOOT = """
-A row without a goal is a reference point: it shows, for example, how long a training step takes without this
-project's loop, which only faster kernels could improve. `python -m benchmarks --device cuda --compile` measures a GPU;
-the project has no GPU table yet.
+A row without a goal is a reference point: it shows, for example, how long a training step takes without this project's
+loop, which only faster kernels could improve. `python -m benchmarks bf16 --repeats 21` measures one case alone: the row
+in bf16, which only a processor with bf16 instructions has. `python -m benchmarks --device cuda --compile` measures a
+GPU; the project has no GPU table yet.
 """
 
 

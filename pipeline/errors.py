@@ -1,5 +1,7 @@
 """Errors that a user can fix. Stages print their message as one line, without a traceback."""
 
+from typing import Any
+
 
 class UserError(Exception):
     """A mistake that the user can fix. The message is one line that names the parameter, file or row."""
@@ -15,6 +17,18 @@ class ParamsError(UserError):
 
 class DataError(UserError):
     """A file, a row or a folder of the data is missing or unusable."""
+
+
+class Diverged(UserError):
+    """The loss of a network is not finite.  at: network, term, leg, epoch and step of the first such value."""
+
+    def __init__(self, **at: Any):
+        self.at = at
+        where = ", ".join(f"{key} {value}" for key, value in at.items())
+        super().__init__(
+            f"the loss is not finite: {where}; lower train.lr, set train.clip_grad_norm, or lower the weight of this "
+            f"loss (dgkd.normalise: mean)"
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -5,12 +5,15 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.errors import ParamsError, UserError, first_line
 
+Seed = Annotated[
+    int | None, typer.Option(help="Train only this seed, into the checkpoint store, and write no outputs.", min=0)
+]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -2,15 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from stages.command import check_name, command, print_error
+from stages.command import Seed, check_name, command, print_error
 
 
 def main(
     method: Annotated[str, typer.Argument(callback=check_name, help="An entry of `methods` in params.yaml, e.g. orc.")],
+    seed: Seed = None,
 ) -> None:
     """Train a student, or a group, by METHOD, once for each seed (methods.METHOD, the section METHOD, train.*).
 
@@ -22,31 +23,30 @@ def main(
     A seed whose loss is not finite is reported and leaves diverged.json in the place of its networks; the other seeds
     go on, and the stage `complete` fails once everything else has run.
     """
+    from pipeline.errors import Diverged
     from pipeline.params.load import load, runtime
-    from pipeline.runtime.launch import begin
+    from pipeline.runtime.launch import is_main_process
+    from pipeline.storage.atomic import replace_folder
+    from pipeline.storage.bundle import bundle_path, read_diverged
+    from pipeline.training.outputs import join_cost, join_history
+    from pipeline.training.stage import Participants, Stage
 
     p = load("train", "student.arch", "seeds", f"methods.{method}.is", f"methods.{method}.after", method)
-    begin(runtime(), "stages.distill", method)
-    from pipeline.storage.atomic import replace_folder
-    from pipeline.storage.bundle import DIVERGED
-    from pipeline.storage.documents import write_json
-    from pipeline.training.metrics import Diverged
-    from pipeline.training.outputs import join_cost, join_history
-    from pipeline.training.participants import bundle_path, create_method, initial_networks
-    from pipeline.training.session import Session
-
     kind, after = p[f"methods.{method}.is"], p[f"methods.{method}.after"]
-    session = Session(
-        f"distill-{method}",
+    stage = Stage(
+        "stages.distill",
+        method,
         recipe=p["train"],
         parameters={k: v for k, v in p.plain().items() if k != "seeds"},
         code=("stages/distill.py", f"pipeline/methods/{kind}.py"),
         runtime=runtime(),
-        data=Path("data/prepared"),
+        inputs=lambda seed: bundle_path(after, seed),
+        may_diverge=True,
     )
-    trained: dict[int, Path] = {}
-    diverged: dict[int, dict[str, Any]] = {}
-    for seed in p["seeds"]:
+
+    def participants(seed: int) -> Participants:
+        from pipeline.training.participants import create_method, initial_networks
+
         bundle = bundle_path(after, seed)
         teaching = create_method(kind, p[method])
         networks = teaching.networks(p["student.arch"], initial_networks(bundle))
@@ -59,35 +59,32 @@ def main(
             "guides": [name for name, network in networks.items() if not network.learns],
             "after": bundle and bundle.as_posix(),
         }
-        try:
-            trained[seed] = session.train(teaching, networks, seed, about)
-        except Diverged as error:
-            if session.accelerator.is_main_process:
-                print_error(f"distill-{method} seed {seed}: {error}")
-            who = {key: about[key] for key in ("method", "is", "student", "members")}
-            diverged[seed] = {**who, **error.at, "seed": seed}
-    if not session.accelerator.is_main_process:
+        return Participants(teaching, networks, about)
+
+    outputs = stage.train(p["seeds"] if seed is None else [seed], participants)
+    if not is_main_process():
         return
+    diverged = {number: at for number, done in outputs.items() if (at := read_diverged(done / "networks"))}
+    for number, (_, at) in diverged.items():
+        print_error(f"{stage.label} seed {number}: {Diverged(**at)}")
+    if seed is not None:
+        return
+    trained = {number: folder for number, folder in outputs.items() if number not in diverged}
 
     def fill_students(folder: Path) -> None:
-        for seed, outputs in trained.items():
-            shutil.copytree(outputs / "networks", folder / f"seed-{seed}")
-        for seed, where in diverged.items():
-            (folder / f"seed-{seed}").mkdir()
-            write_json(folder / f"seed-{seed}" / DIVERGED, where)
+        for number, done in outputs.items():
+            shutil.copytree(done / "networks", folder / f"seed-{number}")
 
     def fill_records(folder: Path) -> None:
         join_history(folder / "history.csv", list(trained.values()))
-        for outputs in list(trained.values())[:1]:
-            if (outputs / "sheets.npz").exists():
-                shutil.copyfile(outputs / "sheets.npz", folder / "sheets.npz")
+        for done in list(trained.values())[:1]:
+            if (done / "sheets.npz").exists():
+                shutil.copyfile(done / "sheets.npz", folder / "sheets.npz")
 
     replace_folder(Path("models/students", method), fill_students)
     replace_folder(Path("results/train", method), fill_records)
     Path("results/cost").mkdir(parents=True, exist_ok=True)
-    join_cost(
-        Path(f"results/cost/{method}.json"), trained, p.plain(), Path("results/train", method), session.environment
-    )
+    join_cost(Path(f"results/cost/{method}.json"), trained, p.plain(), Path("results/train", method), stage.environment)
 
 
 if __name__ == "__main__":

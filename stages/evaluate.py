@@ -27,11 +27,10 @@ def main(
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
     from pipeline.evaluation.predictions import write_predictions
-    from pipeline.evaluation.records import DivergedDocument, divergence
     from pipeline.evaluation.testing import Tester, no_predictions, predictions
     from pipeline.runtime.determinism import enable_determinism
-    from pipeline.storage.bundle import DIVERGED, read_run, seed_folders
-    from pipeline.storage.documents import read_json, write_json
+    from pipeline.storage.bundle import read_diverged, read_run, seed_folders
+    from pipeline.storage.documents import write_json
 
     torch.set_num_threads(runtime().threads)
     enable_determinism()
@@ -45,9 +44,9 @@ def main(
     tables = []
     metadata: dict[str, Any] = {}
     for run in runs:
-        if (run / DIVERGED).exists():
-            metadata = read_json(run / DIVERGED, DivergedDocument)
-            diverged[str(metadata["seed"])] = divergence(metadata)
+        ended = read_diverged(run)
+        if ended:
+            metadata, diverged[str(ended[0]["seed"])] = ended
             continue
         metadata = read_run(run)
         result, logits = tester.evaluate_seed(run, metadata)

@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
-from stages.command import command
+from stages.command import Seed, command
 
 OUT = Path("models/members")
 
 
-def main() -> None:
+def main(seed: Seed = None) -> None:
     """Train Cooperative's base networks (cooperative.members, student.arch, train.*), once for each seed.
 
     Reads data/prepared; writes models/members/seed-N: each member, trained on the images that it has, and all/ARCH,
@@ -16,45 +16,45 @@ def main() -> None:
     """
     from pipeline.params.load import load, runtime
     from pipeline.params.rules import uses_members
-    from pipeline.runtime.launch import begin
+    from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
+    from pipeline.training.stage import Participants, Stage
 
     p = load("train", "student.arch", "seeds", "methods", "cooperative.members")
     if not uses_members(p["methods"]):
-        replace_folder(OUT, lambda folder: (folder / "none.txt").write_text("no entry of methods is cooperative\n"))
+        if seed is None:
+            replace_folder(OUT, lambda folder: (folder / "none.txt").write_text("no entry of methods is cooperative\n"))
         return
-    begin(runtime(), "stages.members")
-    from pipeline.core.interface import Network
-    from pipeline.data.members import members_of, visible_rows
-    from pipeline.methods.scratch import Scratch
-    from pipeline.training.session import Session
-
-    session = Session(
-        "members",
+    stage = Stage(
+        "stages.members",
         recipe=p["train"],
         parameters={k: v for k, v in p.plain().items() if k not in ("seeds", "methods")},
         code=("stages/members.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
-        data=Path("data/prepared"),
     )
-    labels = session.data.labels("train")
-    members = members_of(p["cooperative.members"], session.data.classes, p["student.arch"])
-    archs = dict.fromkeys(member.arch for member in members.values())
-    trained = {}
-    for seed in p["seeds"]:
+
+    def participants(seed: int) -> Participants:
+        from pipeline.core.interface import Network
+        from pipeline.data.members import members_of, visible_rows
+        from pipeline.methods.scratch import Scratch
+
+        labels = stage.data.labels("train")
+        members = members_of(p["cooperative.members"], stage.data.classes, p["student.arch"])
         networks = {
             name: Network(member.arch, sees=visible_rows(name, member, labels, seed), independent=True)
             for name, member in members.items()
         }
+        archs = dict.fromkeys(member.arch for member in members.values())
         networks |= {f"all/{arch}": Network(arch, independent=True) for arch in archs}
-        about = {"method": "members", "members": list(members)}
-        trained[seed] = session.train(Scratch(label_smoothing=0.0), networks, seed, about)
+        return Participants(Scratch(label_smoothing=0.0), networks, {"method": "members", "members": list(members)})
+
+    trained = stage.train(p["seeds"] if seed is None else [seed], participants)
 
     def fill(folder: Path) -> None:
-        for seed, outputs in trained.items():
-            shutil.copytree(outputs / "networks", folder / f"seed-{seed}")
+        for number, outputs in trained.items():
+            shutil.copytree(outputs / "networks", folder / f"seed-{number}")
 
-    if session.accelerator.is_main_process:
+    if is_main_process() and seed is None:
         replace_folder(OUT, fill)
 
 

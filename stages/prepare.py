@@ -25,6 +25,8 @@ def main() -> None:
     counts = ", ".join(f"{n} {split}" for split, n in meta["counts"].items())
     shape = f"{width}x{height}x{meta['in_chans']}"
     print(f"prepared {meta['source']}: {counts} images of {shape}, {meta['num_classes']} classes")
+    if report.resized:
+        print(f"the images differ in size: all are resized and cropped to {width}x{height} (data.image_size)")
     if report.skipped:
         print(f"skipped {len(report.skipped)} unreadable images, listed in {OUT / 'skipped.csv'}")
     if report.shared:

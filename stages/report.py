@@ -9,8 +9,8 @@ def main() -> None:
     """Compare all methods of params.yaml with report.reference over their seeds, and print the tables.
 
     Reads results/eval, results/cost, results/train, results/predictions and the test split of data/prepared. Writes
-    results/summary.json (DVC metrics), results/table.md, results/report.html, results/curves and results/confusion.csv
-    (DVC plots).
+    results/summary.json (DVC metrics), results/table.md, results/report.html, results/curves.csv and
+    results/confusion.csv (DVC plots).
     """
     from rich.console import Console
 
@@ -33,7 +33,7 @@ def main() -> None:
     write_plain_json(Path("results/summary.json"), summary(compared, reference))
     replace_file(Path("results/table.md"), [markdown(parts, lines).encode()])
     replace_file(Path("results/report.html"), [page.encode()])
-    write_curves(results, Path("results/curves"))
+    write_curves(results, Path("results/curves.csv"))
     write_confusion(results, Path("results/confusion.csv"))
     console = Console(width=WIDTH, highlight=False)
     for part in parts:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from first_run import project as project  # the fixture
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from pipeline.storage.folders import file_digest
 # split -> the source's split that its images come from, and their rows there
 Chosen = dict[str, tuple[str, np.ndarray]]
 SPLITS = ("train", "validation", "test")
-SAMPLE = 1024  # approximate number of training images behind the statistics of a streamed data set
+SAMPLE = 1024  # approximate number of training images behind statistics and sizes of a large data set
+LARGEST_AUTO = 224  # pixels: the largest size that is chosen for images of several sizes
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Report:
     """What `prepare` wrote.
 
     meta: the content of meta.json.  skipped: name of each image that could not be read, and why.
+    resized: whether a size was chosen, because the images differ in size.
     shared: number of distinct test images that are also in train or validation, pixel for pixel; None for a streamed
     data set, because its images are not all read.
     """
@@ -36,6 +38,11 @@ class Report:
     meta: dict[str, Any]
     skipped: list[tuple[str, str]]
     shared: int | None
+    resized: bool = False
+
+
+class UnequalSizes(DataError):
+    """The images of a source differ in size."""
 
 
 def prepare(source: Source, data: Any, folder: Path) -> Report:
@@ -78,9 +85,33 @@ def choose(source: Source, data: Any) -> Chosen:
 
 
 def write(source: Source, data: Any, folder: Path) -> Report:
-    """Write arrays (not for a streamed data set), table, class names and meta.json into an empty folder."""
+    """Write arrays (not for a streamed data set), table, class names and meta.json into an empty folder.
+
+    Images that differ in size are resized to `common_size`, unless `data.image_size` says otherwise.
+    """
     chosen = choose(source, data)
     size = source.defaults.image_size if data.image_size is None else data.image_size
+    try:
+        return write_sized(source, data, folder, chosen, size)
+    except UnequalSizes:
+        if source.manifest is not None:
+            raise
+        size = common_size(source, *chosen["train"])
+    return replace(write_sized(source, data, folder, chosen, size), resized=True)
+
+
+def common_size(source: Source, origin: str, rows: np.ndarray) -> int:
+    """A side for images of several sizes: the median of their shorter sides, at most LARGEST_AUTO.
+
+    origin, rows: the training images, of which about SAMPLE are read.
+    """
+    rows = rows[:: max(1, len(rows) // SAMPLE)]
+    sides = [min(image.shape[:2]) for image in source.images(origin, rows)]
+    return min(LARGEST_AUTO, int(np.median(sides)))
+
+
+def write_sized(source: Source, data: Any, folder: Path, chosen: Chosen, size: int | None) -> Report:
+    """`write` with images of a size; None: they keep theirs. Raises UnequalSizes if they differ."""
     sha256 = {}
     pixels: dict[str, Pixels] = {}
     shape = None
@@ -180,7 +211,7 @@ def write_images(
 
     origin: the source's split.  size: side to which images are resized and cropped; None: they keep their size.
     shape: [H, W, C_in] that the images must have; None: that of the first one.
-    Raises DataError if images differ in shape or if there are none.
+    Raises UnequalSizes if images differ in shape, and DataError if there are none.
     """
     written = Pixels(shape)
     with file.open("wb") as out:
@@ -192,7 +223,7 @@ def write_images(
                 np.lib.format.write_array_header_1_0(out, header)
             if image.shape != shape:
                 name = source.splits[origin].names[rows[k]]
-                raise DataError(
+                raise UnequalSizes(
                     f"{name} is {shape_text(image.shape)}, but the images before it are {shape_text(shape)}: "
                     f"set data.image_size to resize all images"
                 )

@@ -1,4 +1,4 @@
-"""The schemas of diverged.json, which `evaluate` reads, and of results/eval/METHOD.json, which it writes.
+"""The schema of results/eval/METHOD.json, which `evaluate` writes.
 
 `report` and `export` read results/eval/METHOD.json and results/cost/METHOD.json by this module.
 """
@@ -9,29 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.storage.documents import Document, damaged, read_json
-from pipeline.storage.records import Count, MethodCost, NetworkName, Percent, Positive, SeedName, Validation
+from pipeline.storage.records import Count, Divergence, MethodCost, NetworkName, Percent, Positive, SeedName, Validation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Divergence(Document):
-    """Where a seed diverged: the first network and loss term that were not finite, and the step of that batch."""
-
-    network: NetworkName
-    term: str
-    leg: Count
-    epoch: Count
-    step: Count
-
-
-class DivergedDocument(Divergence):
-    """models/students/METHOD/seed-N/diverged.json, which replaces the bundle of a seed that diverged."""
-
-    method: str
-    is_: str = Field(alias="is")
-    student: NetworkName | None
-    members: list[NetworkName]
-    seed: Count
 
 
 class Metrics(Document):
@@ -112,11 +92,6 @@ def read_evaluation(file: Path) -> dict[str, Any]:
         if len(result["right"]) != 2 * -(-content["n_images"] * len(final) // 8):
             raise damaged(file, f"seeds.{seed}.right does not have one bit for each prediction")
     return content
-
-
-def divergence(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of a Divergence from the content of a diverged.json."""
-    return {key: content[key] for key in Divergence.model_fields}
 
 
 def read_cost(file: Path) -> dict[str, Any]:

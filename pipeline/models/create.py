@@ -23,6 +23,7 @@ def create(
     image_size: tuple[int, int],
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    new_head: bool = False,
 ) -> nn.Module:
     """Create a network in training mode. Its initial weights are drawn from PyTorch's default generator.
 
@@ -30,6 +31,7 @@ def create(
     pretrained: load timm's pretrained weights, which timm downloads. Their head is kept only if it has `num_classes`
     outputs.  checkpoint: a file of weights to load (safetensors, or a PyTorch file read with `weights_only`). Names
     and shapes must match, or be those of the field's published networks (pipeline.models.published).
+    new_head: a head of the checkpoint for another number of classes is reported and left out.
 
     Raises ParamsError if the name is unknown, if the network does not support the image size, or if the pretrained
     weights cannot be loaded, and DataError if those in the file cannot.
@@ -41,7 +43,7 @@ def create(
     else:
         network = create_timm(arch, num_classes, in_chans, image_size, pretrained)
     if checkpoint is not None:
-        note = load_weights(network, Path(checkpoint), arch)
+        note = load_weights(network, Path(checkpoint), arch, new_head=new_head)
         if note is not None:
             print(note)
     return network

@@ -20,21 +20,25 @@ WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # keys under w
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def load_weights(network: nn.Module, file: Path, arch: str) -> str | None:
-    """Load the weights in `file` into `network`.  arch: what messages call the network.
+def load_weights(network: nn.Module, file: Path, arch: str, *, new_head: bool = False) -> str | None:
+    """Load the weights in `file` into `network`.
+
+    arch: what messages call the network.  new_head: a head for another number of classes keeps its initial weights.
 
     Every name and every shape must match, so that no weight silently keeps its random initial value. All numbers must
     be finite. Only for the networks of the zoo, names may be those of another code base, if the file lists the same
     layers in the same order: `pipeline.models.published.match` says what is compared and what cannot be.
 
-    Returns None if all names match, otherwise one line that tells the user how the tensors were mapped. Raises
-    DataError if the file does not fit.
+    Returns None if all names match, otherwise one line that tells the user how the tensors were mapped, or that the
+    head is new. Raises DataError if the file does not fit.
     """
     loaded, expected = read_weights(file), network.state_dict()
+    head = other_head(network, loaded) if new_head else {}
+    loaded |= head
     for name, value in expected.items():
         if name in loaded:
             check_tensor(f"{file}: {name}", loaded[name], value, arch)
-    said = None
+    said = f"{file}: its head is for other classes and is replaced by a new one, which is trained" if head else None
     if loaded.keys() != expected.keys():
         names = foreign_names(file, loaded, expected, arch)
         for ours, theirs in names.items():
@@ -44,6 +48,21 @@ def load_weights(network: nn.Module, file: Path, arch: str) -> str | None:
         loaded = {k: loaded[names[k]] if k in names else torch.zeros_like(v) for k, v in expected.items()}
     network.load_state_dict(loaded)
     return said
+
+
+def other_head(network: nn.Module, loaded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own tensors of its head, if those of a file are for another number of classes; else nothing.
+
+    The head is the network's last linear layer.
+    """
+    linear = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        return {}
+    name, module = linear[-1]
+    own = {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    found = {key: loaded[key].shape for key in own if key in loaded}
+    fits = found.keys() == own.keys() and all(found[key][1:] == value.shape[1:] for key, value in own.items())
+    return own if fits and any(found[key] != value.shape for key, value in own.items()) else {}
 
 
 def foreign_names(file: Path, loaded: dict[str, Tensor], expected: dict[str, Tensor], arch: str) -> dict[str, str]:

@@ -53,7 +53,8 @@ class Data(Section):
         "their manifest (python -m stages.manifest); auto: stream for imagenet, memory for the others"
     )
     image_size: Auto[Annotated[int, Field(ge=1, le=4096)]] = doc(
-        "height and width in pixels; auto: 224 for imagenet, else the size of the images"
+        "height and width in pixels; auto: 224 for imagenet, else the size of the images, or the median of their "
+        "shorter sides, at most 224, if they differ"
     )
     limit: Auto[Images] = doc("number of training images to keep, stratified; auto: 400 for digits, else all")
     validation: Auto[Images | InnerFraction] = doc(

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 GRAPHS_SINCE = (2, 15)
 
 
-def enable_determinism(precision: str = "fp32") -> None:
-    """Enable deterministic kernels, and TF32 only where it is asked for.  precision: fp32, tf32 or bf16."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
+def enable_determinism(precision: str = "fp32", *, compiled: bool = False) -> None:
+    """Enable deterministic kernels, and TF32 only where it is asked for.
+
+    precision: fp32, tf32 or bf16.  compiled: whether networks are compiled.
+    """
+    torch.set_deterministic_debug_mode("warn")
+    if compiled:  # tells the compiler, too; its import takes seconds
+        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"

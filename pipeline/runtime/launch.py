@@ -8,6 +8,7 @@ import signal
 import sys
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GUARD = "GROUP_DISTILLATION_STAGE"  # process ID of the stage, in the processes it has launched; they launch no more
 
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of NVIDIA, of Windows' subsystem for Linux, of AMD
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 PR_SET_PDEATHSIG = 1  # prctl.h of Linux
 
@@ -33,10 +35,19 @@ def begin(runtime: "Runtime", stage: str, *arguments: str) -> None:
     set_threads(runtime.threads)
     if GUARD in os.environ:
         end_with_parent()
-    launched = GUARD in os.environ or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ
-    if runtime.num_processes == 1 or launched:
+    if runtime.num_processes == 1 or is_launched():
         return
     sys.exit(relaunch(runtime.num_processes, stage, *arguments))
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that a stage, `accelerate launch` or `torchrun` has started."""
+    return any(name in os.environ for name in (GUARD, "LOCAL_RANK", "WORLD_SIZE"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process of its run, or the one of rank 0."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def end_with_parent() -> None:
@@ -98,7 +109,7 @@ def create_accelerator(threads: int, recipe: "Train") -> "Accelerator":
     from pipeline.runtime.determinism import check_machine, enable_determinism
 
     torch.set_num_threads(threads)
-    enable_determinism(recipe.precision)
+    enable_determinism(recipe.precision, compiled=recipe.compile)
     cuda = torch.cuda.is_available()
     gpus = torch.cuda.device_count() if cuda else 0
     check_machine(recipe, gpus=gpus, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -108,6 +119,25 @@ def create_accelerator(threads: int, recipe: "Train") -> "Accelerator":
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=10))],
     )
+
+
+def may_have_gpu() -> bool:
+    """Whether this machine may have a GPU: False only if it surely has none."""
+    return sys.platform != "linux" or any(Path(device).exists() for device in GPU_DEVICES)
+
+
+def device_name() -> str:
+    """The name of the GPU that this process uses, or of the processor.
+
+    PyTorch, whose import takes seconds, is asked only on a machine that may have a GPU.
+    """
+    if not may_have_gpu():
+        return platform.machine()
+    import torch
+
+    if not torch.cuda.is_available():
+        return platform.machine()
+    return torch.cuda.get_device_name(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def keep_freed_memory() -> None:
@@ -122,15 +152,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)
 
 
-def environment(accelerator: "Accelerator", threads: int, recipe: "Train") -> dict[str, Any]:
+def environment(runtime: "Runtime", recipe: "Train") -> dict[str, Any]:
     """What decides the last bits of a result besides parameters, data and code; recorded beside the cost."""
-    import torch
-
-    cuda = accelerator.device.type == "cuda"
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
     return {
-        "world_size": accelerator.num_processes,
-        "threads": threads,
-        "device": torch.cuda.get_device_name(accelerator.device) if cuda else platform.machine(),
+        "world_size": launched if is_launched() else runtime.num_processes,
+        "threads": runtime.threads,
+        "device": device_name(),
         "precision": recipe.precision,
         "versions": {
             "python": platform.python_version(),

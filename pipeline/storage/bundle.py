@@ -6,20 +6,19 @@ the SHA-256 of each file.
 """
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from pipeline.errors import DataError, ParamsError
-from pipeline.models.create import create
-from pipeline.models.weights import load_weights
 from pipeline.storage.documents import damaged, read_json, write_json
 from pipeline.storage.folders import file_digest
-from pipeline.storage.records import Networks, RunDocument
+from pipeline.storage.records import DivergedDocument, Divergence, Networks, RunDocument
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 INDEX = "networks.json"
 RUN = "run.json"
@@ -78,8 +77,22 @@ class Bundle:
             raise damaged(file, f"its SHA-256 is not the one in {INDEX}")
         return file
 
-    def load(self, name: str, which: str = "last") -> nn.Module:
+    def content(self) -> dict[str, Any]:
+        """What decides a run that starts from this bundle: the records, whose files are checked.
+
+        Raises DataError as `file` does.
+        """
+        for name, record in self.networks.items():
+            for key in FILES:
+                if getattr(record, key) is not None:
+                    self.file(name, key)
+        return {name: asdict(record) for name, record in self.networks.items()}
+
+    def load(self, name: str, which: str = "last") -> "nn.Module":
         """A trained network, in evaluation mode on the CPU.  which: "last" or "best" (on validation)."""
+        from pipeline.models.create import create
+        from pipeline.models.weights import load_weights
+
         record, file = self.record(name), self.file(name, "weights" if which == "last" else "best")
         if record.num_classes is None or record.in_chans is None or record.image_size is None:
             raise damaged(self.folder / INDEX, f"network {name} lacks num_classes, in_chans or image_size")
@@ -126,19 +139,40 @@ def seed_folders(students: Path) -> list[Path]:
     return [folders[seed] for seed in sorted((s for s in folders if s.isdecimal()), key=int)]
 
 
+def read_diverged(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """diverged.json in the place of a bundle: its content, and where the loss became not finite; None without one."""
+    if not (folder / DIVERGED).exists():
+        return None
+    content = read_json(folder / DIVERGED, DivergedDocument)
+    return content, {key: content[key] for key in Divergence.model_fields}
+
+
+def bundle_path(after: str, seed: int) -> Path | None:
+    """The bundle that a run starts from; None for a run that starts from nothing.
+
+    after: of the entry in `methods`.  Cooperative's members have a bundle for each seed.
+    """
+    path = Path(after)
+    if path.parts[0] == "data":
+        return None
+    return path / f"seed-{seed}" if path == Path("models/members") else path
+
+
 def write_network(
     folder: Path,
     name: str,
     record: dict[str, Any],
     *,
-    last: dict[str, Tensor],
-    best: dict[str, Tensor] | None = None,
+    last: "dict[str, Tensor]",
+    best: "dict[str, Tensor] | None" = None,
     sees: np.ndarray | None = None,
 ) -> None:
     """Add a trained network to the bundle in a folder.
 
     last, best: its weights.  sees: [N] rows of the training split that it may train on.
     """
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     stem = name.replace("/", ".")  # names have no dot before their first slash, so no two networks share a file
     files = {"weights": f"{stem}.last.safetensors", "best": f"{stem}.best.safetensors", "sees": f"{stem}.sees.npy"}

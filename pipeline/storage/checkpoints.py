@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
@@ -87,6 +86,8 @@ class Checkpoint:
 
         Raises UserError if it cannot be written.
         """
+        import torch
+
         self.folder.mkdir(parents=True, exist_ok=True)  # another machine may train this part
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -108,6 +109,8 @@ class Checkpoint:
 
     def load(self) -> dict | None:
         """The newest complete checkpoint, or None. Corrupt checkpoints are reported and skipped."""
+        import torch
+
         for file in self.files():
             content = file.read_bytes()
             head = len(MAGIC) + 32

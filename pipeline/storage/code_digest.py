@@ -16,6 +16,7 @@ NOT_COMPUTING = (
     "pipeline/progress.py",
     "pipeline/tracking.py",
     "pipeline/params/",
+    "pipeline/parallel/",
     "stages/command.py",
 )
 

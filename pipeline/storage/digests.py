@@ -38,7 +38,7 @@ def first_difference(folder: Path, *, complete: bool = True) -> str | None:
         return f"{ascii(added[0])[1:-1]} was added" if added else None
     except FileNotFoundError:
         return f"{NAME} is missing"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{NAME} cannot be read ({error})"
 
 

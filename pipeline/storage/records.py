@@ -56,6 +56,26 @@ class RunDocument(Document):
     seed: Count
 
 
+class Divergence(Document):
+    """Where a seed diverged: the first network and loss term that were not finite, and the step of that batch."""
+
+    network: NetworkName
+    term: str
+    leg: Count
+    epoch: Count
+    step: Count
+
+
+class DivergedDocument(Divergence):
+    """models/students/METHOD/seed-N/diverged.json, which replaces the bundle of a seed that diverged."""
+
+    method: str
+    is_: str = Field(alias="is")
+    student: NetworkName | None
+    members: list[NetworkName]
+    seed: Count
+
+
 class SeedCost(Document):
     """The cost of one seed: training time in seconds, optimizer steps, speed, and forward passes of the student."""
 
@@ -70,6 +90,12 @@ class NetworkCost(Document):
 
     parameters: Count
     macs: Count
+    latency_ms: dict[str, NotNegative]
+
+
+class LatencyDocument(Document):
+    """The latency of a network in milliseconds by batch size, as the store keeps it."""
+
     latency_ms: dict[str, NotNegative]
 
 

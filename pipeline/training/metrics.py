@@ -3,28 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.core.interface import World
-from pipeline.errors import UserError
+from pipeline.errors import Diverged
 
 HistoryRow = tuple[int, int, str, str, float]  # leg, epoch, network, term, value
-COLUMNS = ("seed", "leg", "epoch", "network", "term", "value")
-
-
-class Diverged(UserError):
-    """The loss of a network is not finite.  at: network, term, leg, epoch and step of the first such value."""
-
-    def __init__(self, **at: Any):
-        self.at = at
-        where = ", ".join(f"{key} {value}" for key, value in at.items())
-        super().__init__(
-            f"the loss is not finite: {where}; lower train.lr, set train.clip_grad_norm, or lower the weight of this "
-            f"loss (dgkd.normalise: mean)"
-        )
 
 
 @dataclass

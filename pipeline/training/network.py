@@ -67,7 +67,7 @@ class TrainingNetwork:
         )
         self.train_module = self.eval_module_compiled
         if learns:  # prepared once, before anything is frozen: DDP wraps what requires a gradient at that time
-            self.train_module = accelerator.prepare_model(self.train_module, evaluation_mode=independent)
+            self.train_module = prepared(self.train_module, accelerator, independent=independent)
         self.optimizer: Optimizer | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -169,6 +169,16 @@ class TrainingNetwork:
             yield
 
 
+def prepared(module: nn.Module, accelerator: Accelerator, *, independent: bool) -> nn.Module:
+    """A learner as Accelerate wraps it: by DDP for several processes, by autocast for mixed precision.
+
+    independent: this rank trains it alone.
+    """
+    if accelerator.num_processes == 1 and accelerator.mixed_precision == "no":
+        return module  # Accelerate would not wrap it, and spend seconds on imports to find that out
+    return accelerator.prepare_model(module, evaluation_mode=independent)
+
+
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:
     """A network compiled for batches of one size; on a GPU as CUDA graphs, because launches bound small networks."""
     # Every nn.Sequential shares one code object, for which the default limit is eight compilations.
@@ -189,6 +199,7 @@ def initialise(
         image_size=image_size,
         pretrained=network.pretrained,
         checkpoint=network.checkpoint,
+        new_head=network.learns,
     )
     if network.weights is not None:
         load_weights(module, network.weights, network.arch)

@@ -33,17 +33,6 @@ def plain(value: Any) -> Any:
     return value.model_dump() if hasattr(value, "model_dump") else value
 
 
-def bundle_path(after: str, seed: int) -> Path | None:
-    """The bundle that a run starts from; None for a run that starts from nothing.
-
-    after: of the entry in `methods`.  Cooperative's members have a bundle for each seed.
-    """
-    path = Path(after)
-    if path.parts[0] == "data":
-        return None
-    return path / f"seed-{seed}" if path == Path("models/members") else path
-
-
 def initial_networks(bundle: Path | None) -> dict[str, Network]:
     """The networks of a bundle by name, with their last weights, or to be trained where they have none."""
     if bundle is None:

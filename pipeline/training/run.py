@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from pipeline.core.interface import Leg, Method, Network
 from pipeline.core.randomness import hash64
-from pipeline.errors import ParamsError, UserError
+from pipeline.errors import Diverged, ParamsError, UserError
 from pipeline.models.names import ZOO
 from pipeline.progress import Progress
 from pipeline.runtime.processes import Processes
@@ -22,7 +22,7 @@ from pipeline.training.guides import Guides, usable
 from pipeline.training.independent import NumberedLeg, SingleLeg, is_independent, train_independent_legs
 from pipeline.training.legs import plan
 from pipeline.training.loop import Loop
-from pipeline.training.metrics import Diverged, HistoryRow
+from pipeline.training.metrics import HistoryRow
 from pipeline.training.network import TrainingNetwork, initialise
 from pipeline.training.schedule import learning_rate, was_trained
 from pipeline.training.state import Trained, TrainState

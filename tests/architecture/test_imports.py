@@ -23,7 +23,8 @@ ALLOWED = {
     "storage": {"errors", "models"},
     "data": {"errors", "core.randomness", "storage.atomic", "storage.documents", "storage.folders", "storage.digests"},
     "methods": {"core.losses", "core.pixel_descent", "core.interface"},
-    "training": {"errors", "progress", "tracking", "core", "runtime", "storage", "data", "models"},
+    "parallel": {"errors", "models.names", "runtime.launch"},
+    "training": {"errors", "progress", "tracking", "core", "runtime", "parallel.seeds", "storage", "data", "models"},
     "evaluation": {"errors", "storage", "data", "models"},
     "export": {"errors", "storage", "data", "models", "evaluation.statistics"},
 }

@@ -67,8 +67,14 @@ def test_images_of_many_sizes_are_fitted(tmp_path):
     root = make_folder(tmp_path / "set", sizes=((12, 10), (30, 20), (9, 40)))
     data, _ = prepared(tmp_path, section("folder", root, image_size=8))
     assert data.images("train").shape[1:] == (8, 8, 3)
-    with pytest.raises(DataError, match=r"is 30x20x3, but the images before it are 12x10x3: set data\.image_size"):
-        prepared(tmp_path / "again", section("folder", root))
+    chosen, report = prepared(tmp_path / "again", section("folder", root))
+    assert chosen.images("train").shape[1:] == (10, 10, 3)  # the median of 10, 20 and 9
+    assert report.resized
+
+
+def test_images_of_one_size_keep_it(tmp_path):
+    data, report = prepared(tmp_path, section("folder", make_folder(tmp_path / "set", sizes=((12, 10),))))
+    assert data.images("train").shape[1:] == (10, 12, 3) and not report.resized
 
 
 def test_fitting_scales_the_shorter_side_and_keeps_the_middle():

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -94,11 +95,17 @@ def test_every_method_has_its_figures(page):
 
 def test_the_data_of_dvcs_plots_is_written(tmp_path, compared):
     results = Results(tmp_path / "results", compared, "kd")
-    write_curves(results, tmp_path / "curves")
-    curve = pl.read_csv(tmp_path / "curves/kd.csv")
-    assert curve.columns == ["epoch", "top1"] and curve["top1"].to_list() == [60.0, 70.0, 80.0, 90.0]
+    write_curves(results, tmp_path / "curves.csv")
+    curves = pl.read_csv(tmp_path / "curves.csv")
+    assert curves.columns == ["method", "epoch", "top1"]
+    assert curves["method"].unique(maintain_order=True).to_list() == [o.name for o in results.students]
+    kd = curves.filter(method="kd")
+    assert kd["epoch"].to_list() == [1, 2, 3, 4] and kd["top1"].to_list() == [60.0, 70.0, 80.0, 90.0]
     write_confusion(results, tmp_path / "confusion.csv")
-    assert pl.read_csv(tmp_path / "confusion.csv").height == 60
+    counts = pl.read_csv(tmp_path / "confusion.csv")
+    z, y = results.logits(next(o for o in results.students if o.name == "kd"))
+    pairs = Counter((results.classes[a], results.classes[b]) for a, b in zip(y, z.argmax(1), strict=True))
+    assert {(label, prediction): images for label, prediction, images in counts.iter_rows()} == pairs
 
 
 ALL = ("scratch", "kd", "sdgkd", "orc", "cooperative")
@@ -122,10 +129,11 @@ def test_the_report_leaves_out_the_figures_of_methods_that_diverged(tmp_path, di
     said = notes(results.outcomes, "kd", LABELS)
     text = render(results, {}, notes=said, images=IMAGES)
     gone = {name for name, seeds in diverged.items() if len(seeds) == 2}
-    write_curves(results, tmp_path / "curves")
-    assert {file.stem for file in (tmp_path / "curves").iterdir()} == {*ALL} - gone - {"cooperative"}
+    write_curves(results, tmp_path / "curves.csv")
+    assert {*pl.read_csv(tmp_path / "curves.csv")["method"]} == {*ALL} - gone - {"cooperative"}
     write_confusion(results, tmp_path / "confusion.csv")
-    assert pl.read_csv(tmp_path / "confusion.csv").height == (0 if gone == {*ALL} else 60)
+    counts = pl.read_csv(tmp_path / "confusion.csv", schema_overrides={"images": pl.Int64})
+    assert counts["images"].sum() == (0 if gone == {*ALL} else 60)
     assert all(html.escape(note) in text for note in said) and "diverged" in text
     assert ("<svg" in text) == ("Figures show" in text) == ('id="errors"' in text) == (gone != {*ALL})
     if diverged == {"kd": [0], "cooperative": [1]}:

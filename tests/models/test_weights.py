@@ -67,3 +67,25 @@ def test_images_too_small_for_a_network_are_refused_in_one_line():
         ) as caught:
             create(arch, num_classes=3, in_chans=3, image_size=(4, 4))
         assert "\n" not in str(caught.value)
+
+
+def test_a_head_for_other_classes_is_replaced_where_it_is_trained(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    torch.manual_seed(1)
+    other = create("tiny_plain2_12", num_classes=5, in_chans=1, image_size=(8, 8))
+    save_file({k: v.contiguous() for k, v in other.state_dict().items()}, file)
+    loaded = network()
+    before = {k: v.clone() for k, v in loaded.state_dict().items()}
+    with pytest.raises(DataError, match=r"has shape \(5, 12\), but tiny_plain2_12 needs \(3, 12\)"):
+        load_weights(loaded, file, "tiny_plain2_12")
+    assert "its head is for other classes" in (load_weights(loaded, file, "tiny_plain2_12", new_head=True) or "")
+    for name, value in loaded.state_dict().items():
+        source = other.state_dict() if value.shape == other.state_dict()[name].shape else before
+        assert torch.equal(value, source[name]), name
+
+
+def test_only_the_head_may_have_another_shape(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(changed(torch.zeros(1)), file)
+    with pytest.raises(DataError, match=r"has shape \(1,\)"):
+        load_weights(network(), file, "tiny_plain2_12", new_head=True)

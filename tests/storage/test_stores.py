@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ from pipeline.errors import UserError
 from pipeline.storage.checkpoints import Checkpoint, prune
 from pipeline.storage.folders import discard
 from pipeline.storage.store import MARK_TEXT, Store, mark
-from pipeline.training.session import Session
+from pipeline.training.stage import Participants, Stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,28 +106,31 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def session_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Session:
+def stage_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Stage:
     views = {"pad": None, "flip": None, "augment": "none", "random_erasing": 0.0}
     recipe = SimpleNamespace(**RECIPE, **views, precision="fp32", logit_store="off")
     stores = {"logit_store_gib": 1, "checkpoint_gib": gib, "checkpoint_minutes": 1}
-    runtime = SimpleNamespace(threads=threads, workers=0, tracker="none", **stores)
-    return Session(
-        "distill-kd",
+    runtime = SimpleNamespace(threads=threads, num_processes=1, workers=0, tracker="none", **stores)
+    return Stage(
+        "stages.distill",
+        "kd",
         recipe=recipe,
         parameters={"kd": {"alpha": alpha}},
         code=("pipeline/methods/kd.py",),
         runtime=runtime,
         data=folder / "prepared",
+        inputs=lambda seed: folder / "teacher.safetensors",
     )
 
 
-def networks_of(folder: Path, arch: str = "tiny_plain2_12") -> dict[str, Network]:
-    teacher = Network("tiny_plain2_32", weights=folder / "teacher.safetensors", learns=False)
-    return {"student": Network(arch), "teacher": teacher}
+def train(stage: Stage, *seeds: int) -> list[Path]:
+    """The outputs of these seeds of a student that is trained alone."""
+    alone = Participants(METHODS["scratch"], {"student": Network("tiny_plain2_12")}, {})
+    return list(stage.train(seeds, lambda seed: alone).values())
 
 
-def key(folder: Path, *, seed=0, arch="tiny_plain2_12", **decides) -> str:
-    return session_of(folder, **decides).key(seed, networks_of(folder, arch))
+def key(folder: Path, *, seed=0, **decides) -> str:
+    return stage_of(folder, **decides).key(seed)
 
 
 def test_checkpoint_key_depends_on_exactly_what_determines_the_result(project):
@@ -145,7 +150,6 @@ def test_checkpoint_key_depends_on_exactly_what_determines_the_result(project):
         key(project, seed=1),
         key(project, alpha=0.8),
         key(project, threads=2),
-        key(project, arch="tiny_plain2_16"),
         edited("teacher.safetensors", "x"),
         edited("prepared/meta.json", " "),
         edited("pipeline/training/loop.py", "X = 1\n"),
@@ -161,29 +165,49 @@ def test_checkpoint_key_depends_on_exactly_what_determines_the_result(project):
 
 def test_checkpoint_key_uses_the_code_at_the_start_of_the_stage(project):
     """An edit while an earlier seed trains does not change the keys of this process."""
-    session = session_of(project)
-    before = session.key(1, networks_of(project))
+    stage = stage_of(project)
+    before = stage.key(1)
     with (project / "pipeline/training/loop.py").open("a") as file:
         file.write("X = 1\n")
-    assert session.key(1, networks_of(project)) == before != key(project, seed=1)
+    assert stage.key(1) == before != key(project, seed=1)
+
+
+def test_a_stage_that_finds_its_seeds_imports_neither_torch_nor_timm(project):
+    train(stage_of(project), 0, 1)
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests/support")!r})
+from types import SimpleNamespace
+from pathlib import Path
+from pipeline.training.stage import Stage
+stage = Stage(
+    "stages.distill", "kd", recipe=SimpleNamespace(precision="fp32"), parameters={{"kd": {{"alpha": 0.9}}}},
+    code=("pipeline/methods/kd.py",), runtime=SimpleNamespace(threads=1, num_processes=1),
+    data=Path({str(project / "prepared")!r}), inputs=lambda seed: Path({str(project / "teacher.safetensors")!r}),
+)
+assert len(stage.train([0, 1], None)) == 2
+print(*[name for name in ("torch", "timm", "accelerate", "matplotlib") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already trained") == 2 and done.stdout.splitlines()[-1] == ""
 
 
 def test_eviction_keeps_the_outputs_of_finished_seeds_that_a_stage_still_needs(project):
     """Whether another run or the stage's own next seed evicts them, and whether the seed was trained or found."""
-    start = {"student": Network("tiny_plain2_12")}
-    session = session_of(project, gib=1e-9)
-    first = session.train(METHODS["scratch"], start, 0, {})
-    (folder,) = (f for f in session.store.root.glob("distill-kd/[!.]*") if f.is_dir())
+    stage = stage_of(project, gib=1e-9)
+    (first,) = train(stage, 0)
+    (folder,) = (f for f in stage.store.root.glob("distill-kd/[!.]*") if f.is_dir())
     discard(folder)
-    session.train(METHODS["scratch"], start, 1, {})
-    again = session_of(project, gib=1e-9)
-    second = again.train(METHODS["scratch"], start, 1, {})  # found in the store
-    again.train(METHODS["scratch"], start, 2, {})
-    session_of(project, gib=1e-9).train(METHODS["scratch"], start, 3, {})
+    train(stage, 1)
+    again = stage_of(project, gib=1e-9)
+    (second,) = train(again, 1)  # found in the store
+    train(again, 2)
+    train(stage_of(project, gib=1e-9), 3)
     for outs in (first, second):
         assert {f.name for f in outs.iterdir()} == {"networks", "history.csv", "cost.json", "manifest.json"}
         assert load_file(outs / "networks/student.last.safetensors")
-    assert len([f for f in session.store.root.glob("distill-kd/[!.]*") if f.is_dir()]) == 1
+    assert len([f for f in stage.store.root.glob("distill-kd/[!.]*") if f.is_dir()]) == 1
 
 
 def flip_a_bit(file: Path) -> None:
@@ -202,28 +226,28 @@ DAMAGES = {
     "cost.json is missing": lambda out: (out / "cost.json").unlink(),
     "history.csv is damaged": lambda out: os.truncate(out / "history.csv", (out / "history.csv").stat().st_size // 2),
     "manifest.json is missing": lambda out: (out / "manifest.json").unlink(),
-    "manifest.json cannot be read": lambda out: (out / "manifest.json").write_text("{"),
+    "manifest.json cannot be read (Expecting": lambda out: (out / "manifest.json").write_text("{"),
+    "manifest.json cannot be read (maximum": lambda out: (out / "manifest.json").write_text("[" * 100_000),
     "networks/other.npy was added": lambda out: (out / "networks/other.npy").write_bytes(b"1"),
 }
 
 
 def test_a_finished_seed_that_is_damaged_is_reported_and_trained_again(project, capsys):
-    start = {"student": Network("tiny_plain2_12")}
-    first = session_of(project).train(METHODS["scratch"], start, 0, {})
+    (first,) = train(stage_of(project), 0)
     weights = {name: (first / "networks" / name).read_bytes() for name in os.listdir(first / "networks")}
     for said, damage in DAMAGES.items():
-        session = session_of(project)
-        (finished,) = session.store.root.glob("distill-kd/*/finished")
+        stage = stage_of(project)
+        (finished,) = stage.store.root.glob("distill-kd/*/finished")
         for file in [f for f in finished.rglob("*") if f.is_file()]:  # break the hard links of the outputs above
             content = file.read_bytes()
             file.unlink()
             file.write_bytes(content)
         damage(finished)
         capsys.readouterr()
-        again = session.train(METHODS["scratch"], start, 0, {})
+        (again,) = train(stage, 0)
         assert f"the outputs of distill-kd in the store are damaged ({said}" in capsys.readouterr().out
         assert {name: (again / "networks" / name).read_bytes() for name in os.listdir(again / "networks")} == weights
-    session_of(project).train(METHODS["scratch"], start, 0, {})
+    train(stage_of(project), 0)
     assert "already trained" in capsys.readouterr().out
 
 

@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 
 import torch
-import torch._dynamo  # an optimizer and DDP would import these in every attempt
+import torch._dynamo  # optimizer, DDP and augmentation would import these in every attempt, most of its time
 import torch.distributed.tensor
+import torchvision.transforms.v2  # noqa: F401
 from cases import METHODS, case, start_of
 from toy_run import ToyRuns
 

@@ -1,6 +1,6 @@
 """A run that is killed repeatedly at random moments ends bitwise equal to the uninterrupted run.
 
-The long version is KILLS=600 pytest tests/training/test_kills.py -s -n 0 (docs/reliability.md).
+The long version is KILLS=720 pytest tests/training/test_kills.py -s -n 0 (docs/reliability.md).
 """
 
 import json

@@ -1,5 +1,6 @@
 """Optimizers: their updates, their state, the automatic learning rate, and exact resume with each of them."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -28,11 +29,18 @@ def updated(optimizer: str, steps: int = 3, **changed):
     return module, ours
 
 
-def test_adamw_is_pytorchs():
-    module, _ = updated("adamw", weight_decay=0.01)
+PYTORCHS = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "adamw": partial(torch.optim.AdamW, betas=(0.9, 0.999)),
+}
+
+
+@pytest.mark.parametrize("name", PYTORCHS)
+def test_updates_are_those_of_pytorchs_optimizers_bit_for_bit(name):
+    module, _ = updated(name, weight_decay=0.01)
     torch.manual_seed(0)
     reference = torch.nn.Linear(4, 3)
-    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.05, betas=(0.9, 0.999), weight_decay=0.01)
+    optimizer = PYTORCHS[name](reference.parameters(), lr=0.05, weight_decay=0.01)
     for k in range(3):
         optimizer.zero_grad()
         reference(torch.full((2, 4), k + 1.0)).square().sum().backward()
@@ -70,11 +78,16 @@ def test_layer_decay_gives_earlier_layers_smaller_rates_and_all_weights_the_same
 
     module = timm.create_model("resnet10t", num_classes=3)
     ours = Optimizer(module, recipe(weight_decay=0.01), lr=0.1, layer_decay=0.5, fused=False)
-    groups = ours.torch_optimizer.param_groups
-    scales = sorted({group["lr_scale"] for group in groups})
+    scales = sorted({group.lr_scale for group in ours.groups})
     assert scales[-1] == 1.0 and len(scales) > 3 and scales[0] < 0.2
-    assert {group["weight_decay"] for group in groups} == {0.01}
-    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+    assert sum(len(group.params) for group in ours.groups) == len(list(module.parameters()))
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    for p in module.parameters():
+        p.grad = torch.zeros_like(p)
+    ours.step(1.0)
+    scale = {p: group.lr_scale for group in ours.groups for p in group.params}
+    for name, p in module.named_parameters():
+        assert torch.allclose(p, before[name] * (1 - 0.1 * scale[p] * 0.01 * 1.9))  # Nesterov: 1 + momentum
 
 
 @pytest.mark.parametrize(

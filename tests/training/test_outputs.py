@@ -9,13 +9,16 @@ from cases import COOPERATIVE, METHODS, start_of
 from toy_run import SHAPE, ToyRuns
 
 from pipeline.storage.logit_cache import LogitCache
-from pipeline.training.outputs import write_run
+from pipeline.storage.store import Store
+from pipeline.training.latency import Latency
+from pipeline.training.run_outputs import write_run
 
 META = SimpleNamespace(in_chans=1, image_size=(8, 8), num_classes=3)
 
 
 def cost_of(folder, run, student="student") -> dict:
-    write_run(folder, run, run.train(), META, {"threads": 1}, {"student": student, "seed": 0})
+    latency = Latency(Store(folder.parent / "store", grouped=True, log=print), {"threads": 1}, META)
+    write_run(folder, run, run.train(), META, {"threads": 1}, {"student": student, "seed": 0}, latency)
     return json.loads((folder / "cost.json").read_text())
 
 
@@ -67,3 +70,10 @@ def test_sheets_hold_images_before_and_after_pixel_descent(toy, tmp_path):
             before, after = sheets[name]
             assert before.shape[1:] == SHAPE and before.dtype == np.uint8 and len(before) <= 8
             assert (before != after).any()
+
+
+def test_a_network_is_measured_once_and_has_one_latency_in_all_runs(toy, tmp_path):
+    one, other = (cost_of(folder(tmp_path, name), toy.run(METHODS[name], toy.start)) for name in ("kd", "takd"))
+    assert macs(one, "student", "latency_ms") == macs(other, "student", "latency_ms")
+    architectures = {"tiny_plain2_12", "tiny_plain2_32"}
+    assert len(list((tmp_path / "store/latency").glob("*/finished"))) == len(architectures)

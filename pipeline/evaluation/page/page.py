@@ -5,7 +5,6 @@ script nor a network connection.
 """
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,24 +160,29 @@ def accuracy_by_cost(results: Results, key: str) -> figures.Series:
     return points
 
 
-def write_curves(results: Results, folder: Path) -> None:
-    """Write the student's validation accuracy by epoch to METHOD.csv, for `dvc plots`.
+def write_curves(results: Results, file: Path) -> None:
+    """Write the student's validation accuracy by method and epoch, for `dvc plots`.
 
-    Replaces the folder. A method that diverged in all seeds has no file.
-
-    Args:
-        results: What to write.
-        folder: The folder results/curves.
+    The columns are method, epoch and top1 (percent). A method that diverged in all seeds has no rows.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for o in results.students:
-        results.histories[o.name].curve(str(o.student)).write_csv(folder / f"{o.name}.csv")
+    curves = [
+        results.histories[o.name].curve(str(o.student)).select(pl.lit(o.name).alias("method"), "epoch", "top1")
+        for o in results.students
+    ]
+    header = pl.DataFrame(schema={"method": pl.String, "epoch": pl.Int64, "top1": pl.Float64})
+    pl.concat([header, *curves]).write_csv(file)
 
 
 def write_confusion(results: Results, file: Path) -> None:
-    """Write the label and the prediction of every test image, for `dvc plots`. Only the header without a student."""
+    """Write how many test images of each label got each prediction, for `dvc plots`.
+
+    The columns are label, prediction and images. Pairs without an image have no row; without a student, the file holds
+    only its header.
+    """
     o = results.representative
     names = np.array(results.classes)
     z, y = results.logits(o) if o else (np.zeros((0, len(names))), np.zeros(0, int))
-    pl.DataFrame({"label": names[y], "prediction": names[z.argmax(1)]}).write_csv(file)
+    counts = metrics.confusion(z, y)
+    label, prediction = counts.nonzero()
+    table = {"label": names[label], "prediction": names[prediction], "images": counts[label, prediction]}
+    pl.DataFrame(table).write_csv(file)

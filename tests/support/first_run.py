@@ -32,6 +32,7 @@ def create_project(folder) -> str:
         for name in [name for name in document["methods"] if name not in ("kd", "orc")]:
             del document["methods"][name]
         document["train"]["epochs"] = 2
+        document["seeds"] = [0]
         document["data"]["limit"] = 64
         document["cooperative"]["members"] = {"auto": 2}
 

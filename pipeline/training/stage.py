@@ -1,0 +1,148 @@
+"""The seeds of a stage: what decides their results, and those that the checkpoint store has already.
+
+This module imports neither torch nor timm, so a stage that finds all its seeds trained starts without delay.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.prepared import Prepared
+from pipeline.errors import DataError
+from pipeline.parallel.seeds import on_cluster, train_on_cluster
+from pipeline.runtime import launch
+from pipeline.storage.bundle import Bundle
+from pipeline.storage.checkpoints import Checkpoint, store_root
+from pipeline.storage.code_digest import code_digest
+from pipeline.storage.folders import file_digest, link_tree
+from pipeline.storage.store import Store, mark
+
+if TYPE_CHECKING:
+    from pipeline.core.interface import Method, Network
+    from pipeline.params.schema import Runtime, Train
+
+SESSION = "pipeline/training/session.py"
+
+
+@dataclass(frozen=True)
+class Participants:
+    """What a seed trains.  about: what run.json says of the run, besides the seed."""
+
+    method: "Method"
+    networks: "Mapping[str, Network]"
+    about: dict[str, Any]
+
+
+class Stage:
+    """A training stage: its label, its parameters, its code, its data, and the store of its seeds.
+
+    command: the stage's module and arguments, e.g. ("stages.distill", "orc"), with which it can be started again.
+    label: names the stage in the store and in messages, e.g. "distill-orc".
+    parameters: the values of the parameters that the stage declares, as plain data.
+    code: the files of the stage and of its method. What they import is part of the seeds' keys too.
+    inputs: of a seed, the bundle or the file of weights that its networks start from, or None.
+    may_diverge: whether a seed whose loss is not finite leaves diverged.json for outputs; else it is an error.
+    """
+
+    def __init__(
+        self,
+        *command: str,
+        recipe: "Train",
+        parameters: dict[str, Any],
+        code: tuple[str, ...],
+        runtime: "Runtime",
+        data: Path = Path("data/prepared"),
+        inputs: Callable[[int], Path | None] = lambda seed: None,
+        may_diverge: bool = False,
+    ):
+        self.command, self.label = command, "-".join([command[0].removeprefix("stages."), *command[1:]])
+        self.recipe, self.runtime, self.inputs = recipe, runtime, inputs
+        self.root = Path.cwd()
+        self.data = Prepared.read(data)
+        self.environment = launch.environment(runtime, recipe)
+        self.store = Store(store_root(self.root), grouped=True, log=self.log)
+        self.may_diverge = may_diverge
+        self.in_use: list[Path] = []
+        self.links: TemporaryDirectory | None = None
+        self.decides = {
+            "parameters": parameters,
+            "data": self.data.fingerprint,
+            "code": code_digest(self.root, [*code, SESSION]),  # as it is now, even if it is edited before the last seed
+            "environment": self.environment,
+        }
+
+    def log(self, line: str) -> None:
+        """Print a message, on rank 0 only."""
+        if launch.is_main_process():
+            print(line)
+
+    def key(self, seed: int) -> str:
+        """A digest of everything that decides the result of a seed. Raises DataError if an input is damaged."""
+        decides = {**self.decides, "seed": seed, "inputs": content_of(self.inputs(seed))}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    def checkpoint(self, seed: int) -> Checkpoint:
+        """Where the store keeps a seed."""
+        return Checkpoint(self.store.root / self.label / self.key(seed))
+
+    def find(self, seed: int) -> Path | None:
+        """The outputs of a seed that the store has, checked and linked; else None."""
+        checkpoint = self.checkpoint(seed)
+        if not checkpoint.finished.exists():
+            return None
+        with checkpoint.locked(wait=True):
+            return self.take(checkpoint, seed) if checkpoint.is_finished() else None
+
+    def take(self, checkpoint: Checkpoint, seed: int) -> Path:
+        """The outputs of a finished seed whose checkpoint is locked."""
+        self.log(f"{self.label} seed {seed}: already trained, found in the checkpoint store")
+        os.utime(checkpoint.folder)
+        return self.link_outputs(checkpoint)
+
+    def link_outputs(self, checkpoint: Checkpoint) -> Path:
+        """Hard-link the outputs so that cache eviction cannot remove them while this process needs them."""
+        self.in_use.append(checkpoint.folder)
+        if self.links is None:
+            self.links = TemporaryDirectory(prefix=".taken-", dir=self.store.root / self.label)
+            mark(Path(self.links.name))
+        folder = Path(self.links.name) / checkpoint.folder.name
+        if not folder.exists():
+            link_tree(checkpoint.finished, folder)
+        return folder
+
+    def train(self, seeds: Sequence[int], participants: Callable[[int], Participants]) -> dict[int, Path]:
+        """A folder of outputs for each seed: those of the store, and those that are trained now.
+
+        participants: of a seed; called only if it must be trained.
+        """
+        # Of several ranks each might find something else, so rank 0 decides within the session.
+        found = {} if launch.is_launched() else {seed: self.find(seed) for seed in seeds}
+        outputs = {seed: folder for seed, folder in found.items() if folder is not None}
+        missing = [seed for seed in seeds if seed not in outputs]
+        if missing and on_cluster():
+            train_on_cluster(self.command, self.label, missing, self.runtime.threads)
+            outputs |= {seed: folder for seed in missing if (folder := self.find(seed)) is not None}
+            missing = [seed for seed in missing if seed not in outputs]  # if another run has evicted one meanwhile
+        if missing:
+            launch.begin(self.runtime, *self.command)
+            from pipeline.training.session import Session
+
+            session = Session(self)
+            outputs |= {seed: session.train(seed, participants(seed)) for seed in missing}
+        return {seed: outputs[seed] for seed in seeds}
+
+
+def content_of(source: Path | None) -> Any:
+    """What decides a run that starts from a bundle or a file of weights."""
+    if source is None:
+        return None
+    if source.is_dir():
+        return Bundle.read(source).content()
+    if not source.is_file():
+        raise DataError(f"the file of weights {source} does not exist")
+    return file_digest(source)
