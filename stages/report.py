@@ -27,10 +27,10 @@ def main() -> None:
     reference = p["report"].reference
     data = Prepared.read(Path("data/prepared"))
     compared = outcomes(p["methods"], p["seeds"], Path("results"))
-    parts, lines = tables(compared, reference), notes(compared, reference, data.labels("test"))
-    results = Results(Path("results"), compared, reference)
+    parts, lines = tables(compared, reference, p["report"].margin), notes(compared, reference, data.labels("test"))
+    results = Results(Path("results"), compared, reference, p["report"].margin)
     page = render(results, p.plain(), notes=lines, images=data.images("test") if data.meta.root is None else None)
-    write_plain_json(Path("results/summary.json"), summary(compared, reference))
+    write_plain_json(Path("results/summary.json"), summary(compared, reference, p["report"].margin))
     replace_file(Path("results/table.md"), [markdown(parts, lines).encode()])
     replace_file(Path("results/report.html"), [page.encode()])
     write_curves(results, Path("results/curves.csv"))

@@ -12,10 +12,19 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.evaluation.records import read_cost, read_evaluation
-from pipeline.evaluation.statistics import Comparison, Estimate, compare, estimate, holm_verdicts
+from pipeline.evaluation.statistics import (
+    Comparison,
+    Estimate,
+    compare,
+    estimate,
+    image_interval,
+    proportion_interval,
+    verdicts,
+)
 from pipeline.storage.documents import damaged
 from pipeline.storage.folders import file_digest
 
+MARGIN = 1.0  # percentage points; the default of report.margin
 AVERAGED_METRICS = ("top5", "error1", "error5", "nll", "ece")
 
 
@@ -82,7 +91,22 @@ class Outcome:
     @property
     def accuracy(self) -> Estimate:
         """Test top-1 of the last weights, with its confidence interval."""
-        return estimate(list(self.top1().values()), self.n_predictions)
+        top1 = list(self.top1().values())
+        if self.student:
+            return estimate(top1, proportion_interval(top1[0], self.n_images))
+        correct = next(iter(self.correct().values())).reshape(len(self.members), self.n_images)
+        return estimate(top1, image_interval(correct.mean(0)))  # members answer the same images
+
+    def validation(self, which: str) -> dict[int, float]:
+        """Return the validation top-1 of each seed in percent, averaged over the final networks.
+
+        Args:
+            which: The weights, "last" or "best" (on validation).
+        """
+        return {
+            seed: float(np.mean([result["networks"][name]["validation"][which] for name in self.final_networks]))
+            for seed, result in self.seeds.items()
+        }
 
     @property
     def parameters(self) -> int:
@@ -175,14 +199,15 @@ def unpack(bits: str, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=n).astype(bool)
 
 
-def compare_to_reference(all_outcomes: list[Outcome], reference: str) -> dict[str, Comparison]:
+def compare_to_reference(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> dict[str, Comparison]:
     """Compare every method that trains a student with the reference, on the seeds that ended in both.
 
-    Verdicts are corrected for the number of comparisons (Holm).
+    Verdicts are corrected for the number of comparisons (Holm); methods and controls are two families.
 
     Args:
         all_outcomes: The outcomes of all methods.
         reference: The method to compare with, `report.reference` of params.yaml.
+        margin: Differences below it, in percentage points, are equivalent: `report.margin`.
 
     Returns:
         The comparison of each method that has a seed in common with the reference; empty if there is no reference.
@@ -191,8 +216,10 @@ def compare_to_reference(all_outcomes: list[Outcome], reference: str) -> dict[st
     if reference not in students:
         return {}
     correct = students[reference].correct()
-    found = {name: compare(o.correct(), correct) for name, o in students.items() if name != reference}
-    return holm_verdicts({name: c for name, c in found.items() if c})
+    found = {name: compare(o.correct(), correct, margin) for name, o in students.items() if name != reference}
+    families = ({n: c for n, c in found.items() if c and students[n].control == control} for control in (False, True))
+    judged = {name: c for family in families for name, c in verdicts(family).items()}
+    return {name: judged[name] for name in found if name in judged}
 
 
 def no_comparison(all_outcomes: list[Outcome], reference: str) -> str | None:
@@ -209,7 +236,7 @@ def no_comparison(all_outcomes: list[Outcome], reference: str) -> str | None:
     return None if students[reference].seeds else f"{start} diverged in all seeds"
 
 
-def summary(all_outcomes: list[Outcome], reference: str) -> dict[str, Any]:
+def summary(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> dict[str, Any]:
     """Return the content of results/summary.json: for every method its means over seeds and each seed's accuracy.
 
     Timings are left out, so that a rerun writes the same file.
@@ -217,8 +244,9 @@ def summary(all_outcomes: list[Outcome], reference: str) -> dict[str, Any]:
     Args:
         all_outcomes: The outcomes of all methods.
         reference: The method to compare with, which names the key vs_REFERENCE.
+        margin: See `compare_to_reference`.
     """
-    comparisons = compare_to_reference(all_outcomes, reference)
+    comparisons = compare_to_reference(all_outcomes, reference, margin)
     described: dict[str, Any] = {}
     for o in all_outcomes:
         values: dict[str, Any] = summary_of(o) if o.seeds else {"n": 0}
@@ -238,7 +266,9 @@ def rounded(values: dict[str, Any]) -> dict[str, Any]:
 def summary_of(o: Outcome) -> dict[str, Any]:
     """Return the summary of a method over its seeds that ended, at least one, rounded to six decimals."""
     accuracy = o.accuracy
-    values: dict[str, Any] = {"top1": accuracy.mean}
+    validation = {"validation": o.validation("last"), "validation_best": o.validation("best")}
+    values: dict[str, Any] = {name: np.mean(list(of_seeds.values())) for name, of_seeds in validation.items()}
+    values["top1"] = accuracy.mean
     if accuracy.sd is not None:
         values["top1_sd"] = accuracy.sd
     values["top1_low"], values["top1_high"], values["n"] = accuracy.low, accuracy.high, accuracy.n
@@ -254,7 +284,11 @@ def summary_of(o: Outcome) -> dict[str, Any]:
             values[part] = np.mean(list(o.top1(part=part).values()))
     values = {k: round(float(v), 6) if k != "n" else v for k, v in values.items()}
     values["seeds"] = {
-        str(seed): {"top1": round(last, 6), "top1_best": round(o.top1("best")[seed], 6)}
+        str(seed): {
+            **{name: round(of_seeds[seed], 6) for name, of_seeds in validation.items()},
+            "top1": round(last, 6),
+            "top1_best": round(o.top1("best")[seed], 6),
+        }
         for seed, last in o.top1().items()
     }
     return values

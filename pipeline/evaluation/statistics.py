@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, t, ttest_rel
+from scipy.stats import binomtest, norm, t, ttest_rel
 
 SIGNIFICANCE_LEVEL = 0.05
 
@@ -38,17 +38,20 @@ class Comparison:
 
     Attributes:
         difference: Mean difference over the common seeds, in percentage points.
-        low: Lower end of its 95 % confidence interval, or None for a single seed.
-        high: Upper end of its 95 % confidence interval, or None for a single seed.
-        p: Two-sided p-value, not corrected for multiple comparisons.
+        low: Lower end of its 95 % confidence interval: over seeds, or for a single seed over test images.
+        high: Upper end of that interval.
+        p: Two-sided p-value of no difference, not corrected for multiple comparisons.
+        p_equivalent: p-value of a difference of `margin` or more in either direction; None for a single seed.
         test: Name of the test, "McNemar" or "paired t".
-        verdict: "better", "worse" or "no difference shown"; empty until :func:`holm_verdicts` fills it in.
+        verdict: "better", "worse", "equivalent", "undecided" or, for a single seed, "n=1"; empty until
+            :func:`verdicts` fills it in.
     """
 
     difference: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     p: float
+    p_equivalent: float | None
     test: str
     verdict: str = ""
 
@@ -57,35 +60,58 @@ class Comparison:
         return asdict(self)
 
 
-def estimate(top1: list[float], n_images: int) -> Estimate:
+def estimate(top1: list[float], of_one: tuple[float, float]) -> Estimate:
     """Estimate the accuracy of a method from the accuracies of its seeds.
 
-    Several seeds give Student's t interval of the mean. One seed gives the Wilson score interval of a proportion,
-    because the only known source of noise is then the finite test split.
+    Several seeds give Student's t interval of the mean. With one seed, the only known source of noise is the finite
+    test split.
 
     Args:
         top1: Accuracy of each seed, in percent.
-        n_images: Number of predictions behind each accuracy.
+        of_one: The interval of the first seed over test images, in percent, which is used if there is no other seed.
     """
-    if len(top1) > 1:
-        mean, sd = float(np.mean(top1)), float(np.std(top1, ddof=1))
-        half = float(t.ppf(1 - SIGNIFICANCE_LEVEL / 2, len(top1) - 1)) * sd / len(top1) ** 0.5
-        return Estimate(mean, sd, mean - half, mean + half, len(top1))
-    n_correct = round(top1[0] / 100 * n_images)
-    interval = binomtest(n_correct, n_images).proportion_ci(method="wilson")
-    return Estimate(top1[0], None, 100 * interval.low, 100 * interval.high, 1)
+    if len(top1) == 1:
+        return Estimate(top1[0], None, *of_one, 1)
+    mean, sd = float(np.mean(top1)), float(np.std(top1, ddof=1))
+    half = float(t.ppf(1 - SIGNIFICANCE_LEVEL / 2, len(top1) - 1)) * sd / len(top1) ** 0.5
+    return Estimate(mean, sd, mean - half, mean + half, len(top1))
 
 
-def compare(correct: dict[int, np.ndarray], correct_reference: dict[int, np.ndarray]) -> Comparison | None:
+def image_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the normal 95 % interval of a mean over test images, in percent.
+
+    Args:
+        values: A value of each image, [N].
+    """
+    half = float(norm.ppf(1 - SIGNIFICANCE_LEVEL / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return 100 * (float(values.mean()) - half), 100 * (float(values.mean()) + half)
+
+
+def proportion_interval(top1: float, n_images: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of an accuracy, in percent.
+
+    Args:
+        top1: The accuracy, in percent.
+        n_images: Number of images.
+    """
+    interval = binomtest(round(top1 / 100 * n_images), n_images).proportion_ci(method="wilson")
+    return 100 * interval.low, 100 * interval.high
+
+
+def compare(
+    correct: dict[int, np.ndarray], correct_reference: dict[int, np.ndarray], margin: float
+) -> Comparison | None:
     """Compare a method with a reference on the seeds that both have.
 
     One common seed gives McNemar's exact test on the images that exactly one of the two networks classifies
-    correctly. Several common seeds give a paired t-test on their accuracies. The test is paired because networks of
-    the same seed share the data, its order and the initial weights.
+    correctly; it says nothing about other seeds, so it gets no verdict. Several common seeds give a paired t-test on
+    their accuracies, and two one-sided t-tests of equivalence (Schuirmann, 1987). The tests are paired because
+    networks of the same seed share the data, its order and the initial weights.
 
     Args:
         correct: Maps a seed to whether each prediction is correct, [N] bool.
         correct_reference: The same for the reference.
+        margin: Differences below it, in percentage points, count as equivalent.
 
     Returns:
         The comparison without a verdict, or None if the two have no seed in common.
@@ -99,21 +125,44 @@ def compare(correct: dict[int, np.ndarray], correct_reference: dict[int, np.ndar
         a, b = correct[seeds[0]], correct_reference[seeds[0]]
         only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
         p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-        return Comparison(mean, None, None, p, "McNemar")
+        return Comparison(mean, *image_interval(a.astype(float) - b), p, None, "McNemar")
     sd = float(np.std(differences, ddof=1))
-    half = float(t.ppf(1 - SIGNIFICANCE_LEVEL / 2, len(seeds) - 1)) * sd / len(seeds) ** 0.5
+    error, freedom = sd / len(seeds) ** 0.5, len(seeds) - 1
+    half = float(t.ppf(1 - SIGNIFICANCE_LEVEL / 2, freedom)) * error
     if sd == 0:
-        p = 1.0 if mean == 0 else 0.0
+        p, p_equivalent = float(mean == 0), float(abs(mean) >= margin)
     else:
+        p_equivalent = float(t.sf((margin - abs(mean)) / error, freedom))
         a, b = (np.array([values[s].mean() for s in seeds]) for values in (correct, correct_reference))
         p = float(ttest_rel(a, b).pvalue)
-    return Comparison(mean, mean - half, mean + half, p, "paired t")
+    return Comparison(mean, mean - half, mean + half, p, p_equivalent, "paired t")
 
 
-def holm_verdicts(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
-    """Fill in the verdicts, with a family-wise error rate of 5 % over all comparisons (Holm, 1979)."""
-    verdicts, significant = {}, True
-    for k, (name, c) in enumerate(sorted(comparisons.items(), key=lambda item: item[1].p)):
-        significant = significant and c.p <= SIGNIFICANCE_LEVEL / (len(comparisons) - k)
-        verdicts[name] = ("better" if c.difference > 0 else "worse") if significant else "no difference shown"
-    return {name: replace(c, verdict=verdicts[name]) for name, c in comparisons.items()}
+def verdicts(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
+    """Fill in the verdicts of a family of comparisons.
+
+    A "better" or "worse" is wrong in at most 5 % of the families, and so is an "equivalent" (both by
+    Holm's correction, 1979). Without the correction, "equivalent" means that the 95 % interval lies within the margin.
+    """
+    different = holm({name: c.p for name, c in comparisons.items() if c.p_equivalent is not None}, SIGNIFICANCE_LEVEL)
+    p_equivalent = {name: c.p_equivalent for name, c in comparisons.items() if c.p_equivalent is not None}
+    equivalent = holm(p_equivalent, SIGNIFICANCE_LEVEL / 2)
+
+    def verdict(name: str, c: Comparison) -> str:
+        if c.p_equivalent is None:
+            return "n=1"
+        if name in different:
+            return "better" if c.difference > 0 else "worse"
+        return "equivalent" if name in equivalent else "undecided"
+
+    return {name: replace(c, verdict=verdict(name, c)) for name, c in comparisons.items()}
+
+
+def holm(p_values: dict[str, float], level: float) -> set[str]:
+    """Return the names whose hypothesis is rejected, with a family-wise error rate of `level` (Holm, 1979)."""
+    rejected: set[str] = set()
+    for k, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        if p > level / (len(p_values) - k):
+            break
+        rejected.add(name)
+    return rejected

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pipeline.evaluation.comparison import Outcome, compare_to_reference, no_comparison
+from pipeline.evaluation.comparison import MARGIN, Outcome, compare_to_reference, no_comparison
+from pipeline.evaluation.statistics import Comparison
 
 WIDTH = 118  # columns of the terminal that every table fits into
 VERDICT = "verdict"
-BROKEN = (VERDICT, "vs ")  # columns whose text is broken into lines where a table is too wide for the terminal
+BEST = "test, best on val. (%)"  # test top-1 of the weights that are best on validation
+BROKEN = (VERDICT, BEST, "vs ")  # columns whose text is broken into lines where a table is too wide for the terminal
 GROUP_HEADER = ("method", "test top-1, mean of members (%)", "members", "parameters", "train (s)")
 NONE = "-"  # the cell of a number that does not exist
 
@@ -46,7 +48,7 @@ class Table:
         console.print(table)
 
 
-def tables(outcomes: list[Outcome], reference: str) -> list[Table]:
+def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> list[Table]:
     """Return the tables of methods, controls and groups, without those that have no rows.
 
     Groups have a table of their own because their members train on fewer classes than a student does, so their
@@ -56,13 +58,14 @@ def tables(outcomes: list[Outcome], reference: str) -> list[Table]:
     Args:
         outcomes: The outcomes of all methods.
         reference: The method to compare with, `report.reference` of params.yaml.
+        margin: Differences below it, in percentage points, are equivalent: `report.margin`.
     """
-    comparisons = compare_to_reference(outcomes, reference)
+    comparisons = compare_to_reference(outcomes, reference, margin)
     compared = no_comparison(outcomes, reference) is None
     students = [o for o in outcomes if o.student]
     judged = compared or any(o.diverged for o in students)
     difference = f"vs {reference} (pp)"
-    header = ["method", "test top-1 (%)", "best val. (%)", difference, VERDICT, "parameters", "train (s)"]
+    header = ["method", "test top-1 (%)", BEST, difference, VERDICT, "parameters", "train (s)"]
     header = tuple(c for c in header if (c != difference or compared) and (c != VERDICT or judged))
 
     def row(o: Outcome) -> tuple[str, ...]:
@@ -72,14 +75,14 @@ def tables(outcomes: list[Outcome], reference: str) -> list[Table]:
             best = o.top1("best").values()
             cells = {
                 "test top-1 (%)": format_top1(o),
-                "best val. (%)": f"{sum(best) / len(best):.2f}",
+                BEST: f"{sum(best) / len(best):.2f}",
                 difference: "",
                 VERDICT: "",
                 "parameters": f"{o.parameters:,}",
                 "train (s)": f"{o.seconds:.1f}",
             }
             if comparison := comparisons.get(o.name):
-                cells |= {difference: f"{comparison.difference:+.2f}", VERDICT: comparison.verdict}
+                cells |= {difference: format_difference(comparison), VERDICT: comparison.verdict}
             elif compared:
                 cells[VERDICT] = "reference" if o.name == reference else "no common seed"
             if o.diverged:
@@ -112,6 +115,11 @@ def format_top1(o: Outcome) -> str:
     if accuracy.sd is None:
         return f"{accuracy.mean:.2f} [{accuracy.low:.1f}, {accuracy.high:.1f}]"
     return f"{accuracy.mean:.2f} ± {accuracy.sd:.2f}"
+
+
+def format_difference(c: Comparison) -> str:
+    """Return a difference with its 95 % interval."""
+    return f"{c.difference:+.2f} [{c.low:+.1f}, {c.high:+.1f}]"
 
 
 def describe_diverged(o: Outcome) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.data.prepared import Prepared
-from pipeline.evaluation.statistics import estimate
+from pipeline.evaluation.statistics import estimate, proportion_interval
 from pipeline.export.folder import STREAMED_CROP
 from pipeline.export.measure import Measured, processor, size_text, verdict
 from pipeline.export.reproduce import as_yaml, sections
@@ -58,7 +58,7 @@ def card(
     student = results["eval"]["student"]
     top1 = tested["networks"][student][selected.weights]["top1"]
     all_top1 = [seed["networks"][student][selected.weights]["top1"] for seed in results["eval"]["seeds"].values()]
-    interval = estimate([top1], meta.counts["test"])
+    low, high = proportion_interval(top1, meta.counts["test"])
     network = cost["networks"][student]
     height, width = meta.image_size
     return TEMPLATES.get_template("card.md.j2").render(
@@ -78,8 +78,8 @@ def card(
         shape=f"{width}x{height}x{meta.in_chans}",
         num_classes=meta.num_classes,
         top1=f"{top1:.2f}",
-        low=f"{interval.low:.1f}",
-        high=f"{interval.high:.1f}",
+        low=f"{low:.1f}",
+        high=f"{high:.1f}",
         all_seeds=format_seeds(all_top1, meta.counts["test"]),
         seconds=f"{cost['seeds'][str(selected.seed)]['seconds']:.1f}",
         equivalents=cost["seeds"][str(selected.seed)]["forward_equivalents_per_step"],
@@ -102,7 +102,7 @@ def card(
 
 def format_seeds(top1: list[float], n_images: int) -> str:
     """Return the accuracy over all seeds (percent) as "mean ± sd", or without sd for a single seed."""
-    accuracy = estimate(top1, n_images)
+    accuracy = estimate(top1, proportion_interval(top1[0], n_images))
     if accuracy.sd is None:
         return f"{accuracy.mean:.2f} %, n=1 seed"
     return f"{accuracy.mean:.2f} ± {accuracy.sd:.2f} %, n={accuracy.n} seeds"

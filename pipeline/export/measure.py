@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from pipeline.evaluation.statistics import estimate
+from pipeline.evaluation.statistics import proportion_interval
 from pipeline.export.session import open_session
 
 BATCH_SIZE = 256
@@ -58,8 +58,8 @@ def measure(files: list[Path], images: np.ndarray, labels: np.ndarray) -> dict[s
         batches = (images[k : k + BATCH_SIZE] for k in range(0, len(images), BATCH_SIZE))
         classes = np.concatenate([session.run(None, {"image": batch})[0].argmax(1) for batch in batches])
         top1 = 100 * float((classes == labels).mean())
-        interval = estimate([top1], len(labels))
-        found[file.name] = Measured(top1, interval.low, interval.high, file.stat().st_size, latency, classes)
+        low, high = proportion_interval(top1, len(labels))
+        found[file.name] = Measured(top1, low, high, file.stat().st_size, latency, classes)
     return found
 
 

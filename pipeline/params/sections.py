@@ -159,6 +159,7 @@ class Report(Section):
     """The comparison."""
 
     reference: Name = doc("entry of methods with which the others are compared")
+    margin: float = doc("percentage points below which a difference counts as equivalent", gt=0, le=100)
 
 
 class Runtime(Section):

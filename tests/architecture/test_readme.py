@@ -26,7 +26,9 @@ def test_readme_table_equals_the_recorded_results():
         assert top1 == f"{expected['top1']:.2f} {spread}"
         if "vs_kd" in expected:
             assert best == f"{expected['top1_best']:.2f}"
-            assert f"| {expected['vs_kd']['difference']:+.2f} | {expected['vs_kd']['verdict']} |" in text
+            vs = expected["vs_kd"]
+            difference = f"{vs['difference']:+.2f} [{vs['low']:+.1f}, {vs['high']:+.1f}]"
+            assert f"| {difference} | {vs['verdict']} |" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

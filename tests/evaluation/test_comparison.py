@@ -69,7 +69,7 @@ def test_a_missing_result_is_an_error_that_names_it(tmp_path, compared):
 
 def test_the_reference_is_a_parameter(compared):
     summarized = summary(compared, "orc")
-    assert set(summarized["kd"]["vs_orc"]) == {"difference", "low", "high", "p", "test", "verdict"}
+    assert set(summarized["kd"]["vs_orc"]) == {"difference", "low", "high", "p", "p_equivalent", "test", "verdict"}
     assert not any("vs_kd" in values for values in summarized.values()) and "vs_orc" not in summarized["orc"]
     methods, _ = tables(compared, "orc")
     assert "vs orc (pp)" in methods.header and cells(methods, "orc")["verdict"] == "reference"
@@ -83,7 +83,7 @@ def test_a_reference_that_trains_no_student_gives_a_note_instead_of_empty_column
     found = notes(compared, reference, LABELS)
     assert found[0] == line
     methods, members = tables(compared, reference)
-    assert methods.header == ("method", "test top-1 (%)", "best val. (%)", "parameters", "train (s)")
+    assert methods.header == ("method", "test top-1 (%)", "test, best on val. (%)", "parameters", "train (s)")
     assert all(len(row) == len(methods.header) for row in methods.rows)
     assert f"\n\n- {line}\n" in markdown([methods, members], found)
     assert not any(key.startswith("vs_") for values in summary(compared, reference).values() for key in values)

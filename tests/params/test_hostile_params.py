@@ -104,7 +104,7 @@ def test_what_is_not_a_file_is_one_line_without_waiting(make, message):
 
 def test_byte_order_mark_of_utf8_is_accepted():
     Path("params.yaml").write_text("\ufeff" + TEXT)
-    assert params.load("seeds")["seeds"] == [0]
+    assert params.load("seeds")["seeds"] == [0, 1, 2]
 
 
 # ---- YAML ----
@@ -203,7 +203,7 @@ def test_text_is_parsed_once_and_a_change_of_what_was_loaded_is_harmless(monkeyp
     loaded["train"].milestones.clear()
     params.read(Path("params.yaml")).clear()
     again = params.load("seeds", "methods", "train")
-    assert again["seeds"] == [0] and "kd" in again["methods"] and again["train"].milestones
+    assert again["seeds"] == [0, 1, 2] and "kd" in again["methods"] and again["train"].milestones
     assert yaml_file.parsed.cache_info().misses == 1
 
 

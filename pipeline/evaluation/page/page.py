@@ -15,7 +15,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.comparison import Outcome, no_comparison, train_file
+from pipeline.evaluation.comparison import MARGIN, Outcome, no_comparison, train_file
 from pipeline.evaluation.page import errors, figures
 from pipeline.evaluation.page.history import History
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
@@ -34,10 +34,11 @@ class Results:
         results: The folder results/.
         outcomes: The outcomes of all methods, at least one.
         reference: The method to compare with, `report.reference` of params.yaml.
+        margin: Percentage points of an equivalent accuracy, `report.margin`.
     """
 
-    def __init__(self, results: Path, outcomes: list[Outcome], reference: str):
-        self.results, self.outcomes, self.reference = results, outcomes, reference
+    def __init__(self, results: Path, outcomes: list[Outcome], reference: str, margin: float = MARGIN):
+        self.results, self.outcomes, self.reference, self.margin = results, outcomes, reference, margin
         self.classes = outcomes[0].classes
         self.ended = [o for o in outcomes if o.seeds]
         self.students = [o for o in self.ended if o.student]
@@ -86,7 +87,7 @@ def render(results: Results, parameters: dict[str, Any], *, notes: list[str], im
     cost = results.outcomes[0].cost
     method_parameters = {o.name: o.cost["parameters"].get(o.name) for o in results.outcomes}
     return TEMPLATES.get_template("page.html.j2").render(
-        tables=tables(results.outcomes, results.reference),
+        tables=tables(results.outcomes, results.reference, results.margin),
         notes=notes,
         sections=[(name, section) for name, section in sections if section],
         errors=described_errors(results, images),
