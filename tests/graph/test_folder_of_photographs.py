@@ -40,6 +40,7 @@ def test_the_export_of_a_student_runs_what_it_needs_and_nothing_else(tmp_path, p
         "data.source": "folder",
         "data.root": str(photographs),
         "data.image_size": 32,
+        "seeds": [0],
         "teacher.arch": "resnet10t",
         "teacher.checkpoint": str(tmp_path / "teacher.pth"),
         "student.arch": "mobilenetv3_small_050",
@@ -71,7 +72,8 @@ def test_two_classes_need_nothing_but_source_and_root(tmp_path, photographs):
     project = Project(tmp_path / "project")
 
     def change(document):
-        document["data"] |= {"source": "folder", "root": str(photographs), "image_size": 16}
+        document["data"] |= {"source": "folder", "root": str(photographs)}
+        document["seeds"] = [0]
         document["train"] |= {"epochs": 1}
         document["cooperative"] |= {"steps": 2}
         for name in ("dml", "takd", "sdgkd", "kd_scaled", "average", "orc_single", "cooperative_raw"):
@@ -81,3 +83,4 @@ def test_two_classes_need_nothing_but_source_and_root(tmp_path, photographs):
     output = project.dvc("repro").stdout
     assert ran(output)[-1] in ("complete", "export") and "members" in ran(output)
     assert "warning: the test split has only 16 images" in output
+    assert "the images differ in size: all are resized and cropped to " in output

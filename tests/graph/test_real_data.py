@@ -19,6 +19,7 @@ def project(tmp_path_factory):
     def change(document):
         document["data"] |= {"source": "folder", "root": "photos", "image_size": 32}
         document["train"] |= {"epochs": 1, "batch_size": 8}
+        document["seeds"] = [0]
         document["teacher"]["arch"] = "resnet10t"
         document["student"] |= {"arch": "mobilenetv3_small_050", "after": "ta1"}
         document["assistants"] = {"ta1": {"arch": "test_resnet", "after": "teacher"}}

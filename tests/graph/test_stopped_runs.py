@@ -51,16 +51,14 @@ def test_interrupted_stage_resumes_to_the_uninterrupted_result(project, how):
     project.reset()
 
 
-def test_user_error_in_two_processes_is_one_line_per_process(project):
+def test_user_error_of_two_processes_is_one_line(project):
     project.set("runtime.num_processes", 2)
     prepared = project.folder / "data/prepared"
     prepared.rename(prepared.with_name("hidden"))
     done = project.stage("distill", "kd", ok=False)
     prepared.with_name("hidden").rename(prepared)
     assert done.returncode == 1
-    assert set(done.stderr.splitlines()) == {
-        f"error: data/prepared/meta.json is missing: run `dvc repro prepare`{where}" for where in ("", " (process 1)")
-    }
+    assert done.stderr.splitlines() == ["error: data/prepared/meta.json is missing: run `dvc repro prepare`"]
     project.reset()
 
 
@@ -105,6 +103,7 @@ def test_two_processes_refuse_to_run_while_the_key_is_locked(project):
     two = project.stage("distill", "kd")  # another key: the number of processes is part of it
     (finished,) = set(store.glob("*/finished")) - before
     assert "epoch 2/2" in two.stdout
+    finished.rename(finished.with_name("aside"))  # so that it must be trained
     with FileLock(f"{finished.parent}.lock"):
         done = project.stage("distill", "kd", ok=False)
     assert done.returncode == 1
