@@ -36,6 +36,7 @@ class Outcome:
         name: The method's key in `methods` of params.yaml.
         kind: The module in pipeline/methods that implements it.
         control: Whether the method is a control, which the report lists in a table of its own.
+        against: The control that the method names in `methods` of params.yaml, or None.
         seeds: Maps a seed that ended to its results, as results/eval/NAME.json stores them.
         diverged: Maps a seed that diverged to where it did (pipeline.evaluation.records.Divergence).
         n_images: Number of test images.
@@ -48,6 +49,7 @@ class Outcome:
     name: str
     kind: str
     control: bool
+    against: str | None
     seeds: dict[int, dict[str, Any]]
     diverged: dict[int, dict[str, Any]]
     n_images: int
@@ -85,8 +87,9 @@ class Outcome:
         return float(np.mean([networks[name][which][metric] for name in self.final_networks]))
 
     def correct(self) -> dict[int, np.ndarray]:
-        """Return for each seed whether each test prediction is correct, [n_predictions] bool, network by network."""
-        return {seed: unpack(result["right"], self.n_predictions) for seed, result in self.seeds.items()}
+        """Return for each seed whether each final network classifies each test image correctly, [networks, N] bool."""
+        shape = (len(self.final_networks), self.n_images)
+        return {seed: unpack(r["right"], self.n_predictions).reshape(shape) for seed, r in self.seeds.items()}
 
     @property
     def accuracy(self) -> Estimate:
@@ -94,7 +97,7 @@ class Outcome:
         top1 = list(self.top1().values())
         if self.student:
             return estimate(top1, proportion_interval(top1[0], self.n_images))
-        correct = next(iter(self.correct().values())).reshape(len(self.members), self.n_images)
+        correct = next(iter(self.correct().values()))
         return estimate(top1, image_interval(correct.mean(0)))  # members answer the same images
 
     def validation(self, which: str) -> dict[int, float]:
@@ -131,14 +134,14 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
     """Read the results of every method, in the order of params.yaml.
 
     Args:
-        methods: `methods` of params.yaml: maps a name to its entry, of which `control` is read.
+        methods: `methods` of params.yaml: maps a name to its entry, of which `control` and `against` are read.
         seeds: The seeds to compare.
         results: The folder results/.
 
     Raises:
         DataError: If a file or a seed is missing, if a file is damaged, or if the methods were tested on other data.
     """
-    found = [outcome(name, entry.control, seeds, results) for name, entry in methods.items()]
+    found = [outcome(name, entry.control, entry.against, seeds, results) for name, entry in methods.items()]
     for other in found[1:]:
         if (other.classes, other.n_images) != (found[0].classes, found[0].n_images):
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
@@ -146,12 +149,13 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
     return found
 
 
-def outcome(name: str, control: bool, seeds: list[int], results: Path) -> Outcome:
+def outcome(name: str, control: bool, against: str | None, seeds: list[int], results: Path) -> Outcome:
     """Read the results of one method.
 
     Args:
         name: The method's key in `methods` of params.yaml.
         control: Whether it is a control.
+        against: The control that it names.
         seeds: The seeds to read, each of which ended or diverged.
         results: The folder results/.
 
@@ -170,6 +174,7 @@ def outcome(name: str, control: bool, seeds: list[int], results: Path) -> Outcom
         name=name,
         kind=evaluated["is"],
         control=control,
+        against=against,
         seeds={seed: evaluated["seeds"][str(seed)] for seed in ended},
         diverged=diverged,
         n_images=evaluated["n_images"],
@@ -222,6 +227,25 @@ def compare_to_reference(all_outcomes: list[Outcome], reference: str, margin: fl
     return {name: judged[name] for name in found if name in judged}
 
 
+def compare_to_controls(all_outcomes: list[Outcome], margin: float = MARGIN) -> dict[str, Comparison]:
+    """Compare every method with the control that it names, on the seeds that ended in both.
+
+    Verdicts are corrected for the number of these comparisons (Holm).
+
+    Args:
+        all_outcomes: The outcomes of all methods.
+        margin: See `compare_to_reference`.
+
+    Returns:
+        The comparison of each method whose control is among the methods and has a seed in common with it.
+    """
+    known = {o.name: o for o in all_outcomes}
+    pairs = {o.name: (o, known[o.against]) for o in all_outcomes if o.against in known}
+    alike = {name: pair for name, pair in pairs.items() if len({len(o.final_networks) for o in pair}) == 1}
+    found = {name: compare(o.correct(), control.correct(), margin) for name, (o, control) in alike.items()}
+    return verdicts({name: c for name, c in found.items() if c})
+
+
 def no_comparison(all_outcomes: list[Outcome], reference: str) -> str | None:
     """Return why no method is compared with the reference, or None if methods are.
 
@@ -247,6 +271,7 @@ def summary(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN)
         margin: See `compare_to_reference`.
     """
     comparisons = compare_to_reference(all_outcomes, reference, margin)
+    controlled = compare_to_controls(all_outcomes, margin)
     described: dict[str, Any] = {}
     for o in all_outcomes:
         values: dict[str, Any] = summary_of(o) if o.seeds else {"n": 0}
@@ -254,6 +279,8 @@ def summary(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN)
             values["diverged"] = len(o.diverged)
         if o.name in comparisons:
             values[f"vs_{reference}"] = rounded(comparisons[o.name].to_dict())
+        if o.name in controlled and o.against != reference:
+            values[f"vs_{o.against}"] = rounded(controlled[o.name].to_dict())
         described[o.name] = values
     return described
 

@@ -42,7 +42,7 @@ class Comparison:
         high: Upper end of that interval.
         p: Two-sided p-value of no difference, not corrected for multiple comparisons.
         p_equivalent: p-value of a difference of `margin` or more in either direction; None for a single seed.
-        test: Name of the test, "McNemar" or "paired t".
+        test: Name of the test: "paired t", or for one seed "McNemar", or for one seed of a group "images" (normal).
         verdict: "better", "worse", "equivalent", "undecided" or, for a single seed, "n=1"; empty until
             :func:`verdicts` fills it in.
     """
@@ -109,7 +109,8 @@ def compare(
     networks of the same seed share the data, its order and the initial weights.
 
     Args:
-        correct: Maps a seed to whether each prediction is correct, [N] bool.
+        correct: Maps a seed to whether each network classifies each image correctly, [networks, N] bool: a student, or
+            the members of a group.
         correct_reference: The same for the reference.
         margin: Differences below it, in percentage points, count as equivalent.
 
@@ -123,9 +124,13 @@ def compare(
     mean = float(np.mean(differences))
     if len(seeds) == 1:
         a, b = correct[seeds[0]], correct_reference[seeds[0]]
+        interval = image_interval(a.mean(0) - b.mean(0))
+        if len(a) > 1:  # the members of a group answer the same images
+            p = 2 * float(norm.sf(abs(mean) / max((interval[1] - interval[0]) / 2 / float(norm.ppf(0.975)), 1e-12)))
+            return Comparison(mean, *interval, p, None, "images")
         only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
         p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-        return Comparison(mean, *image_interval(a.astype(float) - b), p, None, "McNemar")
+        return Comparison(mean, *interval, p, None, "McNemar")
     sd = float(np.std(differences, ddof=1))
     error, freedom = sd / len(seeds) ** 0.5, len(seeds) - 1
     half = float(t.ppf(1 - SIGNIFICANCE_LEVEL / 2, freedom)) * error

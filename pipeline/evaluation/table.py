@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pipeline.evaluation.comparison import MARGIN, Outcome, compare_to_reference, no_comparison
+from pipeline.evaluation.comparison import MARGIN, Outcome, compare_to_controls, compare_to_reference, no_comparison
 from pipeline.evaluation.statistics import Comparison
 
 WIDTH = 118  # columns of the terminal that every table fits into
@@ -49,7 +49,7 @@ class Table:
 
 
 def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> list[Table]:
-    """Return the tables of methods, controls and groups, without those that have no rows.
+    """Return the tables of methods, controls, groups, and methods against their controls, without empty ones.
 
     Groups have a table of their own because their members train on fewer classes than a student does, so their
     accuracy cannot be compared with a student's. Without a reference, students have no column of differences, and a
@@ -94,6 +94,7 @@ def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> l
         Table(f"Methods: same student, {uncertainty}", header, [row(o) for o in students if not o.control]),
         Table("Controls", header, [row(o) for o in students if o.control]),
         group_table([o for o in outcomes if not o.student], uncertainty),
+        control_table(outcomes, margin),
     ]
     return [part for part in parts if part.rows]
 
@@ -132,6 +133,16 @@ def describe_uncertainty(outcomes: list[Outcome]) -> str:
     n = outcomes[0].n_seeds
     images = f"{outcomes[0].n_images} test images"
     return f"n=1 seed, 95 % interval over {images}" if n == 1 else f"mean ± sd of n={n} seeds, {images}"
+
+
+def control_table(outcomes: list[Outcome], margin: float) -> Table:
+    """Return the table of methods against the controls that they name."""
+    against = {o.name: o.against for o in outcomes}
+    rows = [
+        (name, str(against[name]), format_difference(c), c.verdict)
+        for name, c in compare_to_controls(outcomes, margin).items()
+    ]
+    return Table("Against the control that a method names", ("method", "control", "difference (pp)", VERDICT), rows)
 
 
 def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:

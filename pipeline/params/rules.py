@@ -28,8 +28,16 @@ def contradictions(values: dict[str, Any]) -> list[str]:
         *seeds(values),
         *exported(values),
         *reported(values),
+        *controlled(values),
         *(line for name in values["methods"] for line in method(name, values)),
     ]
+
+
+def controlled(values: dict[str, Any]) -> Iterator[str]:
+    """Methods that are their own control. A control that is left out is no mistake: the report has no such row."""
+    for name, entry in values["methods"].items():
+        if entry.against == name:
+            yield f"methods.{name}.against: must be another entry of methods"
 
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:

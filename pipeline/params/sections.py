@@ -146,6 +146,9 @@ class Entry(Section):
     is_: Text = Field(alias="is", description="file in pipeline/methods that implements it")
     after: Text = doc("bundle of networks that it starts from")
     control: bool = Field(default=False, description="report it in the table of controls; optional, default `false`")
+    against: OrNone[Name] = Field(
+        default=None, description="the control that its gain must exceed, another entry; optional, default `none`"
+    )
 
 
 class Export(Section):

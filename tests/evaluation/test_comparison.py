@@ -48,6 +48,21 @@ def test_a_method_is_in_the_table_of_controls_if_and_only_if_its_entry_says_so(t
     assert [row[0] for row in methods.rows] == ["kd", "sdgkd"]
 
 
+def test_a_method_is_compared_with_the_control_that_it_names(tmp_path):
+    named = entries(write_results(tmp_path / "results", [0, 1]), ("scratch",))
+    named["orc"] = named["orc"].model_copy(update={"against": "scratch"})
+    named["sdgkd"] = named["sdgkd"].model_copy(update={"against": "left_out"})
+    compared = outcomes(named, [0, 1], tmp_path / "results")
+    table = tables(compared, "kd")[-1]
+    assert table.title == "Against the control that a method names" and [row[:2] for row in table.rows] == [
+        ("orc", "scratch")
+    ]
+    summarized = summary(compared, "kd")
+    difference = summarized["orc"]["top1"] - summarized["scratch"]["top1"]
+    assert summarized["orc"]["vs_scratch"]["difference"] == pytest.approx(difference, abs=1e-5)
+    assert not any(key == "vs_left_out" for key in summarized["sdgkd"])
+
+
 @pytest.mark.parametrize("seeds", [[0], [0, 1], [0, 1, 2]])
 @pytest.mark.parametrize("n_diverged", [0, 1, 2, 3])
 def test_no_table_is_cut_off_in_the_terminal(tmp_path, seeds, n_diverged):

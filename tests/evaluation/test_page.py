@@ -165,8 +165,9 @@ def test_the_parameters_on_the_page_are_those_of_params_yaml(tmp_path, compared,
     shown = json.loads(block)
     assert shown["methods"]["kd"]["is"] == "kd" and "is_" not in block
     assert set(shown) == {*sections, *ALL}
-    for name in document["methods"]:  # the only optional key
-        document["methods"][name].setdefault("control", False)
+    for entry in document["methods"].values():  # the optional keys
+        entry.setdefault("control", False)
+        entry.setdefault("against", "none")
     assert shown == {name: document[name] for name in shown}
     assert validated({**document, **shown})
 

@@ -8,8 +8,8 @@ from pipeline.evaluation.statistics import Comparison, compare, estimate, image_
 
 
 def first_correct(n_correct: int, n: int) -> np.ndarray:
-    """[n] bool, of which the first n_correct are true."""
-    return np.arange(n) < n_correct
+    """[1, n] bool, of which the first n_correct are true."""
+    return (np.arange(n) < n_correct)[None]
 
 
 def test_one_seed_has_the_wilson_interval():
@@ -20,10 +20,15 @@ def test_one_seed_has_the_wilson_interval():
 
 def test_the_members_of_a_group_are_not_independent_images():
     """Members that agree on every image tell no more than one of them."""
-    right = first_correct(50, 100)
+    right = first_correct(50, 100)[0]
     low, high = image_interval(np.stack([right] * 4).mean(0))
     assert high - low == pytest.approx(100 * 2 * 1.959964 * right.std(ddof=1) / 10, abs=1e-3)
     assert (low, high) == pytest.approx(image_interval(right.astype(float)))
+    four = {0: np.stack([right] * 4)}
+    other = {0: np.stack([np.roll(right, 5)] * 4)}
+    c = compare(four, other, 1.0)
+    assert (c.test, c.difference) == ("images", 0) and c.p == pytest.approx(1)
+    assert (c.low, c.high) == pytest.approx(image_interval(right.astype(float) - np.roll(right, 5)))
 
 
 def test_several_seeds_have_students_t_interval():
@@ -34,8 +39,8 @@ def test_several_seeds_have_students_t_interval():
 
 
 def test_one_seed_is_compared_by_mcnemars_exact_test():
-    a, b = np.zeros(100, dtype=bool), np.zeros(100, dtype=bool)
-    a[:10], b[10:12] = True, True  # 10 images are correct only in a, 2 only in b
+    a, b = np.zeros((1, 100), dtype=bool), np.zeros((1, 100), dtype=bool)
+    a[0, :10], b[0, 10:12] = True, True  # 10 images are correct only in a, 2 only in b
     c = compare({0: a}, {0: b}, 1.0)
     p = 2 * sum(__import__("math").comb(12, k) for k in range(3)) / 2**12
     assert (c.difference, c.p, c.test) == (pytest.approx(8), pytest.approx(p), "McNemar")

@@ -49,7 +49,7 @@ class Results:
     def logits(self, o: Outcome) -> tuple[np.ndarray, np.ndarray]:
         """Return the student's logits on the test split [N, C] and the labels [N], of the seed that figures show."""
         file, seed = self.results / "predictions" / f"{o.name}.parquet", self.seeds[o.name]
-        z, y = read_logits(file, seed, str(o.student), o.correct()[seed], len(self.classes))
+        z, y = read_logits(file, seed, str(o.student), o.correct()[seed][0], len(self.classes))
         return z, y
 
     @property
