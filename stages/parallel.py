@@ -35,7 +35,7 @@ def main(
     result is that of `dvc repro`, bit for bit. A stage that fails stops only those that need it. If this command, or a
     worker, is killed, the same command goes on from the checkpoints. Each stage's output is in runs/parallel.
     """
-    from pipeline.errors import UserError
+    from pipeline.errors import ParamsError, UserError
     from pipeline.parallel.cluster import connect, libraries_of
     from pipeline.parallel.graph import read_graph
     from pipeline.parallel.run import GraphRun
@@ -46,6 +46,8 @@ def main(
 
     values = validated(read(FILE))
     threads = runtime().threads
+    if runtime().num_processes > 1:
+        raise ParamsError("runtime.num_processes: must be 1 for stages.parallel, which trains each seed in one process")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # dvc.yaml starts `python`
     nodes = read_graph(Path.cwd(), stages or [])
     with connect(

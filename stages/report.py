@@ -15,8 +15,9 @@ def main() -> None:
     from rich.console import Console
 
     from pipeline.data.prepared import Prepared
-    from pipeline.evaluation.comparison import outcomes, summary
+    from pipeline.evaluation.comparison import summary
     from pipeline.evaluation.notes import notes
+    from pipeline.evaluation.outcomes import outcomes
     from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
     from pipeline.evaluation.table import WIDTH, markdown, tables
     from pipeline.params.load import load

@@ -5,7 +5,8 @@ The module formats text from outcomes and labels. It reads no file.
 
 import numpy as np
 
-from pipeline.evaluation.comparison import Outcome, no_comparison
+from pipeline.evaluation.comparison import no_comparison
+from pipeline.evaluation.outcomes import Outcome
 
 FEW_IMAGES = 100  # test images below which a warning appears
 FEW_OF_A_CLASS = 5  # test images of a class below which a warning appears

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pipeline.evaluation.comparison import MARGIN, Outcome, compare_to_controls, compare_to_reference, no_comparison
+from pipeline.evaluation.comparison import MARGIN, compare_to_controls, compare_to_reference, no_comparison
+from pipeline.evaluation.outcomes import Outcome
 from pipeline.evaluation.statistics import Comparison
 
 WIDTH = 118  # columns of the terminal that every table fits into

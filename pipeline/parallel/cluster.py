@@ -21,7 +21,8 @@ class Cluster:
     """A client of a cluster.
 
     local: the cluster on this machine, if it was started here.  jobs: workers that it may grow to.
-    threads: of a training.  gpus: indices of the GPUs of this machine, each as often as jobs share it.
+    gpus: indices of the GPUs of this machine, each as often as jobs share it.  dashboard: its address.
+    measured: whether the memory of a training is known.
     """
 
     client: Any
@@ -67,7 +68,6 @@ def connect(
         "distributed.logging.distributed": "critical",
         "distributed.comm.timeouts.connect": "10s",
         "distributed.scheduler.allowed-failures": 10,  # a training resumes, so a killed worker costs little
-        "distributed.worker.daemon": True,
     }
     with dask.config.set(quiet):
         if address is not None:

@@ -6,6 +6,7 @@ but not its code on the import path.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,8 +27,8 @@ WAIT = 1.0  # seconds until DVC is asked again
 class Task(NamedTuple):
     """A command of a stage, `python -m MODULE ARGUMENTS`, in the folder of a project.
 
-    log: its name in LOGS.  threads: OpenMP threads.  libraries: to import once in a worker.  gpus: indices of those
-    that the workers share; empty leaves what a worker sees as it is.
+    name: of the task, and of its file in LOGS.  threads: OpenMP threads.  libraries: to import once in a worker.
+    gpus: indices of those that the workers share; empty leaves what a worker sees as it is.
     """
 
     name: str
@@ -68,6 +69,8 @@ def run_task(task: Task) -> Ended:
         delattr(get_worker(), ATTRIBUTE)
         raise RuntimeError(f"the process that ran {task.name} was killed")  # Dask runs the task again
     ended = json.loads(answer)
+    if ended["status"] < 0:
+        raise RuntimeError(f"{task.name} was killed by {signal.Signals(-ended['status']).name}")  # Dask runs it again
     get_worker().log_event(MEMORY, ended["mib"])
     return Ended(ended["status"], errors_of(log.read_text(errors="replace")))
 

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import DataError
-from pipeline.evaluation.comparison import outcomes, summary
+from pipeline.evaluation.comparison import summary
 from pipeline.evaluation.notes import notes, split_warnings
+from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.records import read_evaluation
 from pipeline.evaluation.table import WIDTH, markdown, tables
 from pipeline.storage.documents import read_bytes, write_json

@@ -14,8 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import DataError
-from pipeline.evaluation.comparison import outcomes
 from pipeline.evaluation.notes import notes
+from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
 from pipeline.params.load import load, validated
 from results import IMAGES, LABELS, entries, write_results

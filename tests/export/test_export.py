@@ -10,11 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from pictures import make_folder, picture, section
+from pictures import make_folder, picture
 
-from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
-from pipeline.data.sources.open import open_source
 from pipeline.errors import DataError, ParamsError, UserError
 from pipeline.export.card import OnnxModels, card
 from pipeline.export.folder import write_folder
@@ -35,14 +33,6 @@ COST = {
     "environment": {"device": "x", "threads": 1},
     "parameters": {"kd": {"alpha": 0.9}},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Prepared:
-    place = tmp_path_factory.mktemp("data")
-    asked = section("folder", make_folder(place / "set", sizes=((50, 40), (33, 64))), image_size=32)
-    prepare(open_source(asked), asked, place / "prepared")
-    return Prepared.read(place / "prepared")
 
 
 def about(seed: int, student: str | None = "student", members: tuple[str, ...] = ()) -> dict:

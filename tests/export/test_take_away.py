@@ -14,13 +14,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from pictures import make_folder, picture, section
+from pictures import picture
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
-from pipeline.data.sources.open import open_source
 from pipeline.export import int8
 from pipeline.export.int8 import write_int8
 from pipeline.export.measure import Measured, verdict
@@ -48,14 +46,6 @@ COST = {
 }
 TESTED = {"networks": {"student": {"best": {"top1": 50.0}}}, "guides": {"teacher": {"arch": "test_resnet"}}}
 RESULTS = {"eval": {"student": "student", "seeds": {"0": TESTED}}, "cost": COST}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Prepared:
-    place = tmp_path_factory.mktemp("data")
-    asked = section("folder", make_folder(place / "set", sizes=((50, 40), (33, 64))), image_size=32)
-    prepare(open_source(asked), asked, place / "prepared")
-    return Prepared.read(place / "prepared")
 
 
 def student(arch: str = "cifar_resnet8", channels: int = 3) -> SelectedStudent:

@@ -140,6 +140,14 @@ def test_mistakes_on_the_command_line_are_one_line():
         read_graph(ROOT, ["distil"])
 
 
+def test_several_processes_are_refused_in_one_line(project):
+    project.set("runtime.num_processes", 2)
+    done = project.run(*COMMAND, ok=False)
+    project.reset()
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "runtime.num_processes: must be 1 for stages.parallel" in done.stderr
+
+
 def test_the_graph_is_dvcs_in_an_order_in_which_it_can_run():
     nodes = read_graph(ROOT, ["report"])
     order = list(nodes)

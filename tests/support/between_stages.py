@@ -15,7 +15,8 @@ import numpy as np
 from pipeline.core.interface import Network
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.evaluation.comparison import outcomes, summary, train_file
+from pipeline.evaluation.comparison import summary
+from pipeline.evaluation.outcomes import outcomes, train_file
 from pipeline.evaluation.page.method_figures import SHEETS, read_sheets
 from pipeline.evaluation.page.page import Results
 from pipeline.export.prediction import Predictor

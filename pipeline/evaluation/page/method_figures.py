@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import first_line
-from pipeline.evaluation.comparison import Outcome, train_file
+from pipeline.evaluation.outcomes import Outcome, train_file
 from pipeline.evaluation.page import figures
 from pipeline.evaluation.page.history import History
 from pipeline.storage.documents import damaged

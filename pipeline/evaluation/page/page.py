@@ -15,7 +15,8 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.comparison import MARGIN, Outcome, no_comparison, train_file
+from pipeline.evaluation.comparison import MARGIN, no_comparison
+from pipeline.evaluation.outcomes import Outcome, train_file
 from pipeline.evaluation.page import errors, figures
 from pipeline.evaluation.page.history import History
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
