@@ -21,40 +21,48 @@ def main(
 ) -> None:
     """Train the teacher assistant NAME of CHAIN (assistants.NAME, train.*, and the section of the chain's method).
 
-    Reads data/prepared and models/CHAIN/AFTER; writes models/CHAIN/NAME, a bundle of the chain up to this network.
+    Reads data/prepared and models/CHAIN/AFTER; writes models/CHAIN/NAME: bundles of the chain up to this network, one
+    for each of seeds, or one for all seeds if teacher.per_seed is false.
     """
     from pipeline.params.load import load, runtime
     from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
-    from pipeline.storage.bundle import copy_network
+    from pipeline.storage.bundle import bundle_path, copy_network
     from pipeline.training.stage import Participants, Stage
 
-    p = load("train", chain, f"assistants.{name}")
+    p = load("train", chain, f"assistants.{name}", "seeds", "teacher.per_seed")
     assistant = p[f"assistants.{name}"]
-    predecessor = Path("models", chain, assistant.after)
+    predecessor = f"models/{chain}/{assistant.after}"
     stage = Stage(
         "stages.assist",
         chain,
         name,
         recipe=p["train"],
-        parameters=p.plain(),
+        parameters={k: v for k, v in p.plain().items() if k not in ("seeds", "teacher.per_seed")},
         code=("stages/assist.py", f"pipeline/methods/{chain}.py"),
         runtime=runtime(),
-        inputs=lambda seed: predecessor,
+        stream=f"assist-{name}",
+        inputs=lambda seed: bundle_path(predecessor, seed),
     )
 
     def participants(seed: int) -> Participants:
         from pipeline.training.participants import create_method, initial_networks
 
         method = create_method(chain, p[chain])
-        networks = method.networks(assistant.arch, initial_networks(predecessor))
+        networks = method.networks(assistant.arch, initial_networks(bundle_path(predecessor, seed)))
         return Participants(method, networks, {"method": f"assist-{chain}", "student": "student"})
 
-    (trained,) = stage.train([p["train"].seed if seed is None else seed], participants).values()
+    per_seed = p["teacher.per_seed"]
+    chosen = p["seeds"] if per_seed else [p["train"].seed]
+    trained = stage.train(chosen if seed is None else [seed], participants)
 
     def fill(folder: Path) -> None:
-        shutil.copytree(predecessor, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json"))
-        copy_network(trained / "networks", "student", folder, name)
+        for number, outputs in trained.items():
+            target = folder / f"seed-{number}" if per_seed else folder
+            source = bundle_path(predecessor, number)
+            assert source is not None
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json"))
+            copy_network(outputs / "networks", "student", target, name)
 
     if is_main_process() and seed is None:
         replace_folder(Path("models", chain, name), fill)

@@ -9,7 +9,7 @@ TEACHER = Path("models/teacher")
 
 
 def main() -> None:
-    """Write models/group: the teacher with its weights, and the architecture of each of `assistants`.
+    """Write models/group: the teacher of each seed with its weights, and the architecture of each of `assistants`.
 
     Methods whose students learn together (ORC, DML) train these architectures from scratch, so their records hold no
     weights. Reads models/teacher.
@@ -17,7 +17,7 @@ def main() -> None:
     from pipeline.errors import DataError
     from pipeline.params.load import load
     from pipeline.storage.atomic import replace_folder
-    from pipeline.storage.bundle import add_record
+    from pipeline.storage.bundle import add_record, seed_folders
 
     p = load("assistants")
     if not TEACHER.is_dir():
@@ -25,8 +25,9 @@ def main() -> None:
 
     def fill(folder: Path) -> None:
         shutil.copytree(TEACHER, folder, dirs_exist_ok=True)
-        for name, assistant in p["assistants"].items():
-            add_record(folder, name, {"arch": assistant.arch})
+        for bundle in seed_folders(folder) or [folder]:
+            for name, assistant in p["assistants"].items():
+                add_record(bundle, name, {"arch": assistant.arch})
 
     replace_folder(Path("models/group"), fill)
 

@@ -1,4 +1,4 @@
-"""Train the center teacher, the first network of both chains."""
+"""Train the center teacher, the first network of both chains, for each seed."""
 
 import shutil
 from pathlib import Path
@@ -11,20 +11,21 @@ OUTS = (Path("models/teacher"), Path("models/takd/teacher"), Path("models/dgkd/t
 def main(seed: Seed = None) -> None:
     """Train the teacher (teacher.*, train.*) by cross-entropy, or take the weights of a checkpoint as they are.
 
-    Reads data/prepared; writes the same bundle to models/teacher, models/takd/teacher and models/dgkd/teacher.
+    Reads data/prepared; writes the same to models/teacher, models/takd/teacher and models/dgkd/teacher: a bundle seed-N
+    for each of seeds, or one bundle for all seeds if teacher.per_seed is false or no teacher is trained.
     """
     from pipeline.params.load import load, runtime
     from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
     from pipeline.training.stage import Participants, Stage
 
-    p = load("train", "teacher")
+    p = load("train", "teacher", "seeds")
     teacher = p["teacher"]
     epochs = p["train"].epochs if teacher.epochs is None else teacher.epochs
     stage = Stage(
         "stages.pretrain",
         recipe=p["train"].model_copy(update={"epochs": epochs}),
-        parameters=p.plain(),
+        parameters={"train": p.plain()["train"], "teacher": teacher.model_dump(exclude={"per_seed"})},
         code=("stages/pretrain.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
         inputs=lambda seed: None if teacher.checkpoint is None else Path(teacher.checkpoint),
@@ -48,10 +49,18 @@ def main(seed: Seed = None) -> None:
         about = {"method": "pretrain", "student": "teacher"}
         return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about)
 
-    (trained,) = stage.train([p["train"].seed if seed is None else seed], participants).values()
+    shared = not teacher.per_seed or epochs == 0
+    chosen = [p["train"].seed] if shared else p["seeds"]
+    trained = stage.train(chosen if seed is None else [seed], participants)
+
+    def fill(folder: Path) -> None:
+        for number, outputs in trained.items():
+            target = folder if shared else folder / f"seed-{number}"
+            shutil.copytree(outputs / "networks", target, dirs_exist_ok=True)
+
     if is_main_process() and seed is None:
         for out in OUTS:
-            replace_folder(out, lambda folder: shutil.copytree(trained / "networks", folder, dirs_exist_ok=True))
+            replace_folder(out, fill)
 
 
 if __name__ == "__main__":

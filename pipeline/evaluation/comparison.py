@@ -37,8 +37,8 @@ def compare_to_reference(all_outcomes: list[Outcome], reference: str, margin: fl
     return {name: judged[name] for name in found if name in judged}
 
 
-def compare_to_controls(all_outcomes: list[Outcome], margin: float = MARGIN) -> dict[str, Comparison]:
-    """Compare every method with the control that it names, on the seeds that ended in both.
+def compare_to_controls(all_outcomes: list[Outcome], margin: float = MARGIN) -> dict[tuple[str, str], Comparison]:
+    """Compare every method with the controls that it names, on the seeds that ended in both.
 
     Verdicts are corrected for the number of these comparisons (Holm).
 
@@ -47,13 +47,14 @@ def compare_to_controls(all_outcomes: list[Outcome], margin: float = MARGIN) -> 
         margin: See `compare_to_reference`.
 
     Returns:
-        The comparison of each method whose control is among the methods and has a seed in common with it.
+        (method, control) -> the comparison, for each control that is among the methods, has a seed in common with
+        the method and produces as many networks.
     """
     known = {o.name: o for o in all_outcomes}
-    pairs = {o.name: (o, known[o.against]) for o in all_outcomes if o.against in known}
-    alike = {name: pair for name, pair in pairs.items() if len({len(o.final_networks) for o in pair}) == 1}
-    found = {name: compare(o.correct(), control.correct(), margin) for name, (o, control) in alike.items()}
-    return verdicts({name: c for name, c in found.items() if c})
+    pairs = [(o, known[control]) for o in all_outcomes for control in o.against if control in known]
+    alike = [(o, control) for o, control in pairs if len(o.final_networks) == len(control.final_networks)]
+    found = {(o.name, control.name): compare(o.correct(), control.correct(), margin) for o, control in alike}
+    return verdicts({pair: c for pair, c in found.items() if c})
 
 
 def no_comparison(all_outcomes: list[Outcome], reference: str) -> str | None:
@@ -89,8 +90,9 @@ def summary(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN)
             values["diverged"] = len(o.diverged)
         if o.name in comparisons:
             values[f"vs_{reference}"] = rounded(comparisons[o.name].to_dict())
-        if o.name in controlled and o.against != reference:
-            values[f"vs_{o.against}"] = rounded(controlled[o.name].to_dict())
+        for control in o.against:
+            if (o.name, control) in controlled and control != reference:
+                values[f"vs_{control}"] = rounded(controlled[o.name, control].to_dict())
         described[o.name] = values
     return described
 

@@ -25,7 +25,7 @@ class Outcome:
         name: The method's key in `methods` of params.yaml.
         kind: The module in pipeline/methods that implements it.
         control: Whether the method is a control, which the report lists in a table of its own.
-        against: The control that the method names in `methods` of params.yaml, or None.
+        against: The controls that the method names in `methods` of params.yaml.
         seeds: Maps a seed that ended to its results, as results/eval/NAME.json stores them.
         diverged: Maps a seed that diverged to where it did (pipeline.evaluation.records.Divergence).
         n_images: Number of test images.
@@ -38,7 +38,7 @@ class Outcome:
     name: str
     kind: str
     control: bool
-    against: str | None
+    against: tuple[str, ...]
     seeds: dict[int, dict[str, Any]]
     diverged: dict[int, dict[str, Any]]
     n_images: int
@@ -130,7 +130,7 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
     Raises:
         DataError: If a file or a seed is missing, if a file is damaged, or if the methods were tested on other data.
     """
-    found = [outcome(name, entry.control, entry.against, seeds, results) for name, entry in methods.items()]
+    found = [outcome(name, entry.control, entry.controls, seeds, results) for name, entry in methods.items()]
     for other in found[1:]:
         if (other.classes, other.n_images) != (found[0].classes, found[0].n_images):
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
@@ -138,13 +138,13 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
     return found
 
 
-def outcome(name: str, control: bool, against: str | None, seeds: list[int], results: Path) -> Outcome:
+def outcome(name: str, control: bool, against: tuple[str, ...], seeds: list[int], results: Path) -> Outcome:
     """Read the results of one method.
 
     Args:
         name: The method's key in `methods` of params.yaml.
         control: Whether it is a control.
-        against: The control that it names.
+        against: The controls that it names.
         seeds: The seeds to read, each of which ended or diverged.
         results: The folder results/.
 

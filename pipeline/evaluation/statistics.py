@@ -5,12 +5,13 @@ only the stages `report` and `export` use it.
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import binomtest, norm, t, ttest_rel
 
 SIGNIFICANCE_LEVEL = 0.05
+K = TypeVar("K")  # what names a comparison
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def compare(
     return Comparison(mean, mean - half, mean + half, p, p_equivalent, "paired t")
 
 
-def verdicts(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
+def verdicts(comparisons: dict[K, Comparison]) -> dict[K, Comparison]:
     """Fill in the verdicts of a family of comparisons.
 
     A "better" or "worse" is wrong in at most 5 % of the families, and so is an "equivalent" (both by
@@ -153,7 +154,7 @@ def verdicts(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
     p_equivalent = {name: c.p_equivalent for name, c in comparisons.items() if c.p_equivalent is not None}
     equivalent = holm(p_equivalent, SIGNIFICANCE_LEVEL / 2)
 
-    def verdict(name: str, c: Comparison) -> str:
+    def verdict(name: K, c: Comparison) -> str:
         if c.p_equivalent is None:
             return "n=1"
         if name in different:
@@ -163,9 +164,9 @@ def verdicts(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
     return {name: replace(c, verdict=verdict(name, c)) for name, c in comparisons.items()}
 
 
-def holm(p_values: dict[str, float], level: float) -> set[str]:
+def holm(p_values: dict[K, float], level: float) -> set[K]:
     """Return the names whose hypothesis is rejected, with a family-wise error rate of `level` (Holm, 1979)."""
-    rejected: set[str] = set()
+    rejected: set[K] = set()
     for k, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         if p > level / (len(p_values) - k):
             break

@@ -138,10 +138,9 @@ def describe_uncertainty(outcomes: list[Outcome]) -> str:
 
 def control_table(outcomes: list[Outcome], margin: float) -> Table:
     """Return the table of methods against the controls that they name."""
-    against = {o.name: o.against for o in outcomes}
     rows = [
-        (name, str(against[name]), format_difference(c), c.verdict)
-        for name, c in compare_to_controls(outcomes, margin).items()
+        (name, control, format_difference(c), c.verdict)
+        for (name, control), c in compare_to_controls(outcomes, margin).items()
     ]
     return Table("Against the control that a method names", ("method", "control", "difference (pp)", VERDICT), rows)
 

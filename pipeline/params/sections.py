@@ -102,7 +102,7 @@ class Train(Section):
         "trivial: TrivialAugment, one operation of random strength; rand: RandAugment, two operations of strength 9/30"
     )
     random_erasing: Fraction = doc("probability that a random rectangle of a training image is erased")
-    seed: Seed = doc("seed of the networks that are trained once: the teacher and the assistants")
+    seed: Seed = doc("seed of the teacher and the assistants where teacher.per_seed is false")
     precision: Literal["fp32", "tf32", "bf16"] = doc("tf32 requires an NVIDIA GPU (Ampere or newer); bf16 is autocast")
     compile: bool = doc(
         "compile every network with torch.compile; takes minutes once a process and requires a C++ compiler; on a GPU "
@@ -124,6 +124,10 @@ class Teacher(Section):
         "start from the weights in this file (safetensors or torch), whose shapes must fit"
     )
     epochs: Auto[CountOrZero] = doc("0 takes the weights as they are; auto: train.epochs")
+    per_seed: bool = doc(
+        "train the teacher and its assistants once for each of seeds, so that the spread of a method contains theirs; "
+        "false: once, from train.seed, for all seeds"
+    )
 
 
 class Student(Section):
@@ -146,9 +150,15 @@ class Entry(Section):
     is_: Text = Field(alias="is", description="file in pipeline/methods that implements it")
     after: Text = doc("bundle of networks that it starts from")
     control: bool = Field(default=False, description="report it in the table of controls; optional, default `false`")
-    against: OrNone[Name] = Field(
-        default=None, description="the control that its gain must exceed, another entry; optional, default `none`"
+    against: OrNone[Name | Annotated[list[Name], Field(min_length=1, max_length=20)]] = Field(
+        default=None,
+        description="the control that its gain must exceed, another entry, or a list of such; optional, default `none`",
     )
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The entries that `against` names."""
+        return () if self.against is None else (self.against,) if isinstance(self.against, str) else (*self.against,)
 
 
 class Export(Section):

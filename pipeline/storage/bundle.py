@@ -133,9 +133,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     return read_json(folder / RUN, RunDocument)
 
 
-def seed_folders(students: Path) -> list[Path]:
-    """The bundles seed-N of a method, by N.  students: the folder models/students/METHOD."""
-    folders = {folder.name.removeprefix("seed-"): folder for folder in students.glob("seed-*") if folder.is_dir()}
+def seed_folders(networks: Path) -> list[Path]:
+    """The bundles seed-N of a folder, by N.  networks: the folder, e.g. models/students/METHOD."""
+    folders = {folder.name.removeprefix("seed-"): folder for folder in networks.glob("seed-*") if folder.is_dir()}
     return [folders[seed] for seed in sorted((s for s in folders if s.isdecimal()), key=int)]
 
 
@@ -150,12 +150,13 @@ def read_diverged(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
 def bundle_path(after: str, seed: int) -> Path | None:
     """The bundle that a run starts from; None for a run that starts from nothing.
 
-    after: of the entry in `methods`.  Cooperative's members have a bundle for each seed.
+    after: of the entry in `methods`.  Networks that are trained for each seed have a bundle seed-N; those that all
+    seeds share are the only bundle.
     """
     path = Path(after)
     if path.parts[0] == "data":
         return None
-    return path / f"seed-{seed}" if path == Path("models/members") else path
+    return path if (path / INDEX).is_file() else path / f"seed-{seed}"
 
 
 def write_network(

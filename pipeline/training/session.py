@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.randomness import hash64
 from pipeline.errors import Diverged, UserError
 from pipeline.progress import Progress, Tracker
 from pipeline.runtime import launch
@@ -105,7 +106,7 @@ class Session:
             self.split("train"),
             self.split("validation"),
             self.recipe,
-            seed=seed,
+            seed=hash64(self.stage.stream, seed),
             accelerator=self.accelerator,
             checkpoint=checkpoint,
             checkpoint_minutes=self.runtime.checkpoint_minutes,

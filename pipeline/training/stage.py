@@ -43,6 +43,9 @@ class Stage:
 
     command: the stage's module and arguments, e.g. ("stages.distill", "orc"), with which it can be started again.
     label: names the stage in the store and in messages, e.g. "distill-orc".
+    stream: names what is drawn at random in the stage: initial weights, the order of images, their augmentation and a
+        method's own draws. Methods are compared on the same draws, so they share a stream; stages that hand networks on
+        differ, so that no student sees the batches that its teacher was trained on. Default: the stage's module.
     parameters: the values of the parameters that the stage declares, as plain data.
     code: the files of the stage and of its method. What they import is part of the seeds' keys too.
     inputs: of a seed, the bundle or the file of weights that its networks start from, or None.
@@ -56,12 +59,14 @@ class Stage:
         parameters: dict[str, Any],
         code: tuple[str, ...],
         runtime: "Runtime",
+        stream: str | None = None,
         data: Path = Path("data/prepared"),
         inputs: Callable[[int], Path | None] = lambda seed: None,
         may_diverge: bool = False,
     ):
         self.command, self.label = command, "-".join([command[0].removeprefix("stages."), *command[1:]])
         self.recipe, self.runtime, self.inputs = recipe, runtime, inputs
+        self.stream = stream or command[0].removeprefix("stages.")
         self.root = Path.cwd()
         self.data = Prepared.read(data)
         self.environment = launch.environment(runtime, recipe)

@@ -49,19 +49,25 @@ def test_a_method_is_in_the_table_of_controls_if_and_only_if_its_entry_says_so(t
     assert [row[0] for row in methods.rows] == ["kd", "sdgkd"]
 
 
-def test_a_method_is_compared_with_the_control_that_it_names(tmp_path):
+def test_a_method_is_compared_with_each_control_that_it_names(tmp_path):
     named = entries(write_results(tmp_path / "results", [0, 1]), ("scratch",))
-    named["orc"] = named["orc"].model_copy(update={"against": "scratch"})
+    named["orc"] = named["orc"].model_copy(update={"against": ["scratch", "sdgkd", "left_out"]})
     named["sdgkd"] = named["sdgkd"].model_copy(update={"against": "left_out"})
     compared = outcomes(named, [0, 1], tmp_path / "results")
     table = tables(compared, "kd")[-1]
-    assert table.title == "Against the control that a method names" and [row[:2] for row in table.rows] == [
-        ("orc", "scratch")
-    ]
+    assert table.title == "Against the control that a method names"
+    assert [row[:2] for row in table.rows] == [("orc", "scratch"), ("orc", "sdgkd")]
     summarized = summary(compared, "kd")
-    difference = summarized["orc"]["top1"] - summarized["scratch"]["top1"]
-    assert summarized["orc"]["vs_scratch"]["difference"] == pytest.approx(difference, abs=1e-5)
-    assert not any(key == "vs_left_out" for key in summarized["sdgkd"])
+    for control in ("scratch", "sdgkd"):
+        difference = summarized["orc"]["top1"] - summarized[control]["top1"]
+        assert summarized["orc"][f"vs_{control}"]["difference"] == pytest.approx(difference, abs=1e-5)
+    assert "vs_left_out" not in {**summarized["orc"], **summarized["sdgkd"]}
+
+
+@pytest.mark.parametrize("per_seed", [True, False])
+def test_the_notes_say_whether_the_spread_contains_that_of_the_teacher(compared, per_seed):
+    said = [note for note in notes(compared, "kd", LABELS, per_seed) if "teacher" in note]
+    assert len(said) == 1 and ("does not contain" in said[0]) != per_seed
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1], [0, 1, 2]])
@@ -90,13 +96,13 @@ def test_the_reference_is_a_parameter(compared):
     methods, _ = tables(compared, "orc")
     assert "vs orc (pp)" in methods.header and cells(methods, "orc")["verdict"] == "reference"
     assert cells(methods, "kd")["vs orc (pp)"][0] in "+-"
-    assert not any("no comparison" in note for note in notes(compared, "orc", LABELS))
+    assert not any("no comparison" in note for note in notes(compared, "orc", LABELS, True))
 
 
 @pytest.mark.parametrize("reference", ["average", "cooperative"])
 def test_a_reference_that_trains_no_student_gives_a_note_instead_of_empty_columns(compared, reference):
     line = f"no comparison: {reference} (report.reference) is not among the methods that train a student"
-    found = notes(compared, reference, LABELS)
+    found = notes(compared, reference, LABELS, True)
     assert found[0] == line
     methods, members = tables(compared, reference)
     assert methods.header == ("method", "test top-1 (%)", "test, best on val. (%)", "parameters", "train (s)")
@@ -118,7 +124,7 @@ def test_a_method_that_diverged_in_all_seeds_has_a_row_that_says_where(tmp_path)
     assert summarized["orc"] == {"n": 0, "diverged": 2} and "diverged" not in summarized["kd"]
     assert "vs_kd" in summarized["sdgkd"]
     note = "diverged: 2 of 2 seeds of orc (seed 0: ce of network student, epoch 3, step 17)"
-    assert note in notes(compared, "kd", LABELS)
+    assert note in notes(compared, "kd", LABELS, True)
 
 
 def test_a_method_that_diverged_in_some_seeds_has_the_mean_of_the_others(tmp_path):
@@ -131,12 +137,12 @@ def test_a_method_that_diverged_in_some_seeds_has_the_mean_of_the_others(tmp_pat
     methods, members = tables(compared, "kd")
     assert cells(methods, "orc")["verdict"].endswith("; 1 of 3 seeds diverged")
     assert members.rows[1][1].endswith(", 2 of 3 seeds diverged") and len(members.rows) == 3
-    assert "diverged: seed 1 of orc (ce of network student, epoch 3, step 17)" in notes(compared, "kd", LABELS)
+    assert "diverged: seed 1 of orc (ce of network student, epoch 3, step 17)" in notes(compared, "kd", LABELS, True)
 
 
 def test_a_reference_that_diverged_gives_no_comparison(tmp_path):
     compared = with_diverged(tmp_path, [0, 1], {"kd": [0, 1]})
-    assert notes(compared, "kd", LABELS)[0] == "no comparison: kd (report.reference) diverged in all seeds"
+    assert notes(compared, "kd", LABELS, True)[0] == "no comparison: kd (report.reference) diverged in all seeds"
     methods, _ = tables(compared, "kd")
     assert not any(name.startswith("vs ") for name in methods.header)
     assert cells(methods, "kd")["verdict"].startswith("network student") and cells(methods, "orc")["verdict"] == ""

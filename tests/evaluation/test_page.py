@@ -30,7 +30,7 @@ def compared(tmp_path):
 
 
 def evil_page(results: Results) -> str:
-    said = [*notes(results.outcomes, "kd", LABELS), "<i>note</i>"]
+    said = [*notes(results.outcomes, "kd", LABELS, True), "<i>note</i>"]
     return render(results, {"data": {"root": "<i>evil</i>"}}, notes=said, images=IMAGES)
 
 
@@ -126,7 +126,7 @@ EVERYTHING = {name: [0, 1] for name in ALL}
 def test_the_report_leaves_out_the_figures_of_methods_that_diverged(tmp_path, diverged):
     root = tmp_path / "results"
     results = Results(root, outcomes(entries(write_results(root, [0, 1], diverged)), [0, 1], root), "kd")
-    said = notes(results.outcomes, "kd", LABELS)
+    said = notes(results.outcomes, "kd", LABELS, True)
     text = render(results, {}, notes=said, images=IMAGES)
     gone = {name for name, seeds in diverged.items() if len(seeds) == 2}
     write_curves(results, tmp_path / "curves.csv")

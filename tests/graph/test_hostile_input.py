@@ -106,9 +106,9 @@ def test_damaged_outputs_of_other_stages_are_named_with_what_to_run(project):
     damaged(f"{run}/networks.json", b"[1", ("evaluate", "kd"), "is damaged")
     damaged("data/prepared/meta.json", b"\xff", ("distill", "kd"), "is damaged", "dvc repro prepare")
     damaged("data/prepared/split.parquet", b"PAR1", ("evaluate", "kd"), "SHA-256")
-    weights = bytearray((folder / "models/teacher/teacher.last.safetensors").read_bytes())
+    weights = bytearray((folder / "models/teacher/seed-0/teacher.last.safetensors").read_bytes())
     weights[-1] ^= 1
-    damaged("models/teacher/teacher.last.safetensors", bytes(weights), ("distill", "kd"), "SHA-256")
+    damaged("models/teacher/seed-0/teacher.last.safetensors", bytes(weights), ("distill", "kd"), "SHA-256")
     damaged("results/eval/kd.json", b"{}", ("report",), "is damaged")
     damaged("data/prepared/classes.txt", b"a\nb\n", ("export",), "SHA-256")
     document = json.loads((folder / "results/eval/kd.json").read_text())

@@ -56,7 +56,7 @@ def test_streamed_folder_trains_without_copying_the_images(project):
     project.edit(lambda document: document["data"].update(root="listed", storage="stream"))
     project.dvc("repro", "-s", "check", "prepare", "pretrain")
     assert not list((project.folder / "data/prepared").glob("*.npy"))
-    history = json.loads((project.folder / "models/teacher/networks.json").read_text())
+    history = json.loads((project.folder / "models/teacher/seed-0/networks.json").read_text())
     assert history["teacher"]["arch"] == "resnet10t" and history["teacher"]["validation"]["last"] >= 0
     assert ran(project.dvc("repro", "-s", "--dry", "check", "prepare", "pretrain").stdout) == []
     picture(98, (48, 40)).save(project.folder / "photos/train/cat/00.jpg")

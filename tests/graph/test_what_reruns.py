@@ -9,7 +9,7 @@ from project import ROOT, Project
 
 CHAIN_METHODS = {"takd", "dgkd", "sdgkd", "average"}
 METHODS = ["scratch", "kd", "dml", "takd", "dgkd", "sdgkd", "orc", "cooperative"]
-METHODS += ["kd_scaled", "average", "orc_single", "cooperative_raw", "cooperative_random"]
+METHODS += ["kd_scaled", "average", "orc_single", "orc_matched", "cooperative_raw", "cooperative_random"]
 EVERY_DISTILL = {f"distill@{m}" for m in METHODS}
 EVERY_EVALUATE = {f"evaluate@{m}" for m in METHODS}
 LINKS = {f"assist-{c}@{ta}" for c in ("takd", "dgkd") for ta in ("ta1", "ta2")}
@@ -38,7 +38,8 @@ PARAMETERS = {
     "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "group", "report", "export"}),
     "train.lr": (0.05, {*TRAINING, "report"}),
     "data.seed": (1, {"prepare", "report", "export"}),
-    "seeds": ([0, 1], {"members", "report", *EVERY_DISTILL}),
+    "teacher.per_seed": (False, {"pretrain", *LINKS, "report", "export"}),
+    "seeds": ([0, 1], {*TRAINING, "report"}),
     "methods.kd.control": (True, {"report", "members"}),  # members trains only if a method uses them
     "methods.average.control": (False, {"report", "members"}),
     "report.reference": ("scratch", {"report"}),

@@ -106,8 +106,8 @@ def read_checkpoints() -> str:
 
 READERS: dict[str, Callable[[], str]] = {
     "data/prepared": read_data,
-    "models/teacher": lambda: read_bundle("models/teacher"),
-    "models/group": lambda: read_bundle("models/group"),
+    "models/teacher/seed-0": lambda: read_bundle("models/teacher/seed-0"),
+    "models/group/seed-0": lambda: read_bundle("models/group/seed-0"),
     "models/students/kd": lambda: read_students("kd"),
     "models/students/orc": lambda: read_students("orc"),
     "results": read_results,
@@ -117,7 +117,7 @@ READERS: dict[str, Callable[[], str]] = {
 """The folders that stages hand on, and how they are read."""
 NOT_READ = re.compile(
     r"README\.md|\.html|table\.md|summary\.json|curves|confusion|\.lock|\.group-distillation|\.gitignore|skipped|"
-    r"teacher/run\.json|group/run\.json|teacher\.best|model\.safetensors|\.ckpt|"
+    r"(teacher|group)/seed-0/run\.json|teacher\.best|model\.safetensors|\.ckpt|"
     r"results/[a-z]+/(?!(kd|orc)[./])"  # of methods that the project does not have
 )
 
