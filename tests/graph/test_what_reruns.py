@@ -52,7 +52,7 @@ PARAMETERS = {
 }
 FILES = {
     "pipeline/methods/orc.py": {"distill@orc", "distill@orc_single"},
-    "pipeline/methods/kd.py": {"distill@kd", "distill@kd_scaled"},
+    "pipeline/methods/kd.py": {"distill@kd", "distill@kd_scaled", "distill@orc_matched"},
     "pipeline/methods/dgkd.py": {"distill@dgkd", "distill@sdgkd", "assist-dgkd@ta1", "assist-dgkd@ta2"},
     "pipeline/training/loop.py": TRAINING,
     "pipeline/runtime/processes.py": TRAINING,
