@@ -27,12 +27,12 @@ def main(
     from pipeline.params.load import load, runtime
     from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
-    from pipeline.storage.bundle import bundle_path, copy_network
+    from pipeline.storage.bundle import copy_network, seed_bundle
     from pipeline.training.stage import Participants, Stage
 
     p = load("train", chain, f"assistants.{name}", "seeds", "teacher.per_seed")
     assistant = p[f"assistants.{name}"]
-    predecessor = f"models/{chain}/{assistant.after}"
+    predecessor = Path("models", chain, assistant.after)
     stage = Stage(
         "stages.assist",
         chain,
@@ -42,14 +42,14 @@ def main(
         code=("stages/assist.py", f"pipeline/methods/{chain}.py"),
         runtime=runtime(),
         stream=f"assist-{name}",
-        inputs=lambda seed: bundle_path(predecessor, seed),
+        inputs=lambda seed: seed_bundle(predecessor, seed),
     )
 
     def participants(seed: int) -> Participants:
         from pipeline.training.participants import create_method, initial_networks
 
         method = create_method(chain, p[chain])
-        networks = method.networks(assistant.arch, initial_networks(bundle_path(predecessor, seed)))
+        networks = method.networks(assistant.arch, initial_networks(seed_bundle(predecessor, seed)))
         return Participants(method, networks, {"method": f"assist-{chain}", "student": "student"})
 
     per_seed = p["teacher.per_seed"]
@@ -59,8 +59,7 @@ def main(
     def fill(folder: Path) -> None:
         for number, outputs in trained.items():
             target = folder / f"seed-{number}" if per_seed else folder
-            source = bundle_path(predecessor, number)
-            assert source is not None
+            source = seed_bundle(predecessor, number)
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json"))
             copy_network(outputs / "networks", "student", target, name)
 

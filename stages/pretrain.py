@@ -49,13 +49,12 @@ def main(seed: Seed = None) -> None:
         about = {"method": "pretrain", "student": "teacher"}
         return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about)
 
-    shared = not teacher.per_seed or epochs == 0
-    chosen = [p["train"].seed] if shared else p["seeds"]
+    chosen = [p["train"].seed] if teacher.shared else p["seeds"]
     trained = stage.train(chosen if seed is None else [seed], participants)
 
     def fill(folder: Path) -> None:
         for number, outputs in trained.items():
-            target = folder if shared else folder / f"seed-{number}"
+            target = folder if teacher.shared else folder / f"seed-{number}"
             shutil.copytree(outputs / "networks", target, dirs_exist_ok=True)
 
     if is_main_process() and seed is None:

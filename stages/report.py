@@ -28,9 +28,8 @@ def main() -> None:
     reference = p["report"].reference
     data = Prepared.read(Path("data/prepared"))
     compared = outcomes(p["methods"], p["seeds"], Path("results"))
-    teacher = p["teacher"]
     parts = tables(compared, reference, p["report"].margin)
-    lines = notes(compared, reference, data.labels("test"), teacher.per_seed and teacher.epochs != 0)
+    lines = notes(compared, reference, data.labels("test"), not p["teacher"].shared)
     results = Results(Path("results"), compared, reference, p["report"].margin)
     page = render(results, p.plain(), notes=lines, images=data.images("test") if data.meta.root is None else None)
     write_plain_json(Path("results/summary.json"), summary(compared, reference, p["report"].margin))

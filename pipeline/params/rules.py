@@ -34,12 +34,15 @@ def contradictions(values: dict[str, Any]) -> list[str]:
 
 
 def controlled(values: dict[str, Any]) -> Iterator[str]:
-    """Methods that are their own control. A control that is left out is no mistake: the report has no such row."""
+    """Methods that are their own control, or name one twice.
+
+    A control that is left out is no mistake: the report has no such row.
+    """
     for name, entry in values["methods"].items():
         if name in entry.controls:
             yield f"methods.{name}.against: must be another entry of methods"
         if len(set(entry.controls)) < len(entry.controls):
-            yield f"methods.{name}.against: must differ from each other, got {shown(entry.against)}"
+            yield f"methods.{name}.against: must name each control once, got {shown(entry.against)}"
 
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:

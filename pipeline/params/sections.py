@@ -129,6 +129,11 @@ class Teacher(Section):
         "false: once, from train.seed, for all seeds"
     )
 
+    @property
+    def shared(self) -> bool:
+        """Whether all seeds have the same teacher: it is trained once, or its weights are taken as they are."""
+        return not self.per_seed or self.epochs == 0
+
 
 class Student(Section):
     """The network that every method except Cooperative trains for use."""
@@ -152,13 +157,15 @@ class Entry(Section):
     control: bool = Field(default=False, description="report it in the table of controls; optional, default `false`")
     against: OrNone[Name | Annotated[list[Name], Field(min_length=1, max_length=20)]] = Field(
         default=None,
-        description="the control that its gain must exceed, another entry, or a list of such; optional, default `none`",
+        description="the control that its gain must exceed, another entry, or a list of them; optional, default `none`",
     )
 
     @property
     def controls(self) -> tuple[str, ...]:
         """The entries that `against` names."""
-        return () if self.against is None else (self.against,) if isinstance(self.against, str) else (*self.against,)
+        if self.against is None:
+            return ()
+        return (self.against,) if isinstance(self.against, str) else tuple(self.against)
 
 
 class Export(Section):

@@ -147,16 +147,15 @@ def read_diverged(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     return content, {key: content[key] for key in Divergence.model_fields}
 
 
-def bundle_path(after: str, seed: int) -> Path | None:
-    """The bundle that a run starts from; None for a run that starts from nothing.
+def seed_bundle(networks: Path, seed: int) -> Path:
+    """The bundle of a seed in a folder of networks: seed-N, or the folder itself if all seeds share its networks."""
+    return networks if (networks / INDEX).is_file() else networks / f"seed-{seed}"
 
-    after: of the entry in `methods`.  Networks that are trained for each seed have a bundle seed-N; those that all
-    seeds share are the only bundle.
-    """
+
+def bundle_path(after: str, seed: int) -> Path | None:
+    """The bundle that a run starts from; None for a run that starts from nothing.  after: of the entry in `methods`."""
     path = Path(after)
-    if path.parts[0] == "data":
-        return None
-    return path if (path / INDEX).is_file() else path / f"seed-{seed}"
+    return None if path.parts[0] == "data" else seed_bundle(path, seed)
 
 
 def write_network(

@@ -60,7 +60,7 @@ MISTAKES = [
     ("methods.kd.is", "kdd", "methods.kd.is: unknown method 'kdd'; nearest: kd"),
     ("methods.kd.against", "kd", "methods.kd.against: must be another entry of methods"),
     ("methods.kd.against", ["orc", "kd"], "methods.kd.against: must be another entry of methods"),
-    ("methods.kd.against", ["orc", "orc"], "methods.kd.against: must differ from each other, got ['orc', 'orc']"),
+    ("methods.kd.against", ["orc", "orc"], "methods.kd.against: must name each control once, got ['orc', 'orc']"),
     ("methods.kd.against", [], "methods.kd.against: "),
     ("methods.kd.against", 3, "methods.kd.against: "),
     ("teacher.per_seed", "yes", "teacher.per_seed: must be"),
