@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.comparison import summary
 from pipeline.evaluation.outcomes import outcomes, train_file
 from pipeline.evaluation.page.method_figures import SHEETS, read_sheets
-from pipeline.evaluation.page.page import Results
+from pipeline.evaluation.page.results import Results
 from pipeline.export.prediction import Predictor
 from pipeline.export.selection import select_student
 from pipeline.params.load import load
@@ -97,11 +97,11 @@ def read_export() -> str:
 
 def read_checkpoints() -> str:
     """Whether each finished run of the store is used."""
-    keys = sorted(path.parent for path in Path(".checkpoints").glob("*/*/.group-distillation"))
-    for folder in keys:
-        if (difference := first_difference(folder / "finished")) is not None:
+    finished = sorted(Path(".checkpoints").glob("*/*/finished"))  # not those that another test's run was stopped in
+    for folder in finished:
+        if (difference := first_difference(folder)) is not None:
             raise UserError(f"{difference}: it would be trained again")
-    return digest([folder.name for folder in keys])
+    return digest([folder.parent.name for folder in finished])
 
 
 READERS: dict[str, Callable[[], str]] = {
