@@ -18,7 +18,8 @@ def main() -> None:
     from pipeline.evaluation.comparison import summary
     from pipeline.evaluation.notes import notes
     from pipeline.evaluation.outcomes import outcomes
-    from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
+    from pipeline.evaluation.page.page import render, write_confusion, write_curves
+    from pipeline.evaluation.page.results import Results
     from pipeline.evaluation.table import WIDTH, markdown, tables
     from pipeline.params.load import load
     from pipeline.storage.atomic import replace_file

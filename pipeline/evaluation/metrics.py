@@ -67,6 +67,11 @@ def reliability_curve(z: np.ndarray, y: np.ndarray) -> tuple[list[float], list[f
     )
 
 
+def bin_counts(z: np.ndarray, y: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return the number of predictions in each calibration bin, [bins] int."""
+    return np.bincount(calibration_bins(z, y, bins)[2], minlength=bins)
+
+
 def confusion(z: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the confusion matrix, [C, C] counts with labels as rows and predictions as columns."""
     n = z.shape[1]

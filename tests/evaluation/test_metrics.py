@@ -51,6 +51,7 @@ def test_the_reliability_curve_has_the_bins_of_ece(n, c):
     confidence, correct, bin_index = metrics.calibration_bins(z, y)
     curve = metrics.reliability_curve(z, y)
     weights = [(bin_index == b).mean() for b in np.unique(bin_index)]
+    assert metrics.bin_counts(z, y).tolist() == [(bin_index == b).sum() for b in range(metrics.BINS)]
     gaps = [abs(a - b) for a, b in zip(*curve)]
     assert metrics.ece(z, y) == pytest.approx(np.dot(weights, gaps))
     assert confidence.mean() == pytest.approx(np.dot(weights, curve[0]))

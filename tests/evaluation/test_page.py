@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
@@ -16,9 +17,14 @@ from ruamel.yaml import YAML
 from pipeline.errors import DataError
 from pipeline.evaluation.notes import notes
 from pipeline.evaluation.outcomes import outcomes
-from pipeline.evaluation.page.page import Results, render, write_confusion, write_curves
+from pipeline.evaluation.page.history import History
+from pipeline.evaluation.page.method_figures import METHOD_FIGURES
+from pipeline.evaluation.page.overview import accuracy_of, overview
+from pipeline.evaluation.page.page import render, write_confusion, write_curves
+from pipeline.evaluation.page.panels import spread
+from pipeline.evaluation.page.results import Results
 from pipeline.params.load import load, validated
-from results import IMAGES, LABELS, entries, write_results
+from results import IMAGES, LABELS, N, entries, write_results
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -83,7 +89,11 @@ def test_every_method_has_its_figures(page):
     text = page.read_text()
     for caption in (
         "Temporary teacher: share of each epoch",
-        "Teachings: share of all batches",
+        "It gets private teaching in these batches",
+        "Test top-1 of the last weights with its 95 % interval over seeds",
+        "Difference to kd with its 95 % interval",
+        "Groups: test top-1, mean of the members",
+        "Reliability on the test split",
         "Pivot (validation)",
         "Guide survival: share of batches in which each guide is kept",
         "images that member i classifies correctly and member j does not",
@@ -91,6 +101,45 @@ def test_every_method_has_its_figures(page):
         "Counterfactuals that teach a",
     ):
         assert caption in text
+
+
+def test_a_figure_whose_every_bar_is_one_is_not_drawn(tmp_path, compared, page):
+    history = tmp_path / "results/train/sdgkd/history.csv"
+    dgkd = next(o for o in compared if o.name == "sdgkd")
+    assert "Guide survival" in page.read_text()
+    history.write_text(re.sub(r"(survived/\w+),0.7", r"\1,1.0", history.read_text()))
+    (caption, _), *others = METHOD_FIGURES["dgkd"](dgkd, History(history, 0), tmp_path / "results")
+    assert caption == "Distillation loss towards each guide." and not others
+
+
+def test_a_hundred_classes_get_no_confusion_matrix_and_the_most_frequent_feedback(tmp_path, compared):
+    results = Results(tmp_path / "results", compared, "kd")
+    captions = [caption for caption, _ in overview(results)]
+    assert "Confusion matrix of kd (test)." in captions
+    results.classes = [str(k) for k in range(100)]
+    results.logits = lambda o: (np.random.default_rng(0).normal(size=(N, 100)), LABELS)
+    assert "Confusion matrix of kd (test)." not in [caption for caption, _ in overview(results)]
+    rows = [f"0,0,1,pivot,feedback/{k},{k}.0" for k in range(100)]
+    file = tmp_path / "history.csv"
+    file.write_text("\n".join(["seed,leg,epoch,network,term,value", *rows, ""]))
+    orc = next(o for o in compared if o.name == "orc")
+    ((caption, markup),) = METHOD_FIGURES["orc"](orc, History(file, 0), tmp_path)
+    assert "the 12 most frequent" in caption and ">99<" in markup and ">87<" not in markup
+
+
+@pytest.mark.parametrize("heights", [[0.5, 0.5, 0.5], [0.1, 0.9], [0.9, 0.31, 0.3, 0.32], [0.2]])
+def test_names_beside_points_keep_their_order_and_never_overlap(heights):
+    placed = spread(heights, 0.06)
+    order = np.argsort(heights, kind="stable")
+    assert (np.diff(np.array(placed)[order]) >= 0.06 - 1e-12).all()
+    assert np.isclose(np.mean(placed), np.mean(heights))
+
+
+def test_the_intervals_of_the_page_are_those_of_the_table(compared):
+    for o in compared:
+        row = accuracy_of(o)
+        assert (row.mean, row.low, row.high) == (o.accuracy.mean, o.accuracy.low, o.accuracy.high)
+        assert list(row.values) == list(o.top1().values()) and row.low < row.mean < row.high
 
 
 def test_the_data_of_dvcs_plots_is_written(tmp_path, compared):

@@ -1,7 +1,8 @@
 """Plots as inline SVG, drawn by Matplotlib.
 
-The module knows how to draw, but neither methods nor files. Gray ink and transparent backgrounds stay legible in
-light and dark mode. Text stays text, and the same data gives the same bytes.
+The module knows how to draw, but neither methods nor files. Axes and text have the page's own ink and transparent
+backgrounds, so they are legible in light and dark mode and in print. Lines differ by dashes and areas by hatches, not
+by color alone. Text stays text, and the same data gives the same bytes.
 """
 
 import html
@@ -13,7 +14,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 INK = "#808080"
 STYLE: Any = {
@@ -38,7 +38,9 @@ STYLE: Any = {
     "savefig.facecolor": "none",
 }
 SIZE = (4.4, 3.1)  # inches
-MARKERS = "osD^vP*Xhd<>"
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for color blindness
+DASHES = ("-", "--", ":", "-.")
+HATCHES = ("", "//", "..", "xx", "--", "oo")
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Maps a name to the x and the y values of its line or points."""
 
@@ -59,6 +61,7 @@ def to_svg(figure: Figure, label: str) -> str:
     opening, rest = markup.split(">", 1)
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
     prefix = re.sub(r"\W+", "-", label)
+    rest = rest.replace(INK, "currentColor")
     rest = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{prefix}-", rest)
     return f'{opening} role="img" aria-label="{html.escape(label)}">{rest}'
 
@@ -76,10 +79,10 @@ def lines(series: Series, label: str, x: str, y: str) -> str:
 
     def draw(axes: Any) -> None:
         for k, (name, (at, values)) in enumerate(series.items()):
-            axes.plot(at, values, label=name, color=color(k), linewidth=1.3, linestyle="-" if k < 10 else "--")
+            axes.plot(at, values, label=name, color=color(k), linewidth=1.3, linestyle=DASHES[k % len(DASHES)])
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.legend(ncols=2 if len(series) > 5 else 1)
+        legend_above(axes)
 
     return plot(draw, label)
 
@@ -89,27 +92,17 @@ def stacked_areas(series: Series, label: str, x: str, y: str) -> str:
 
     def draw(axes: Any) -> None:
         at = next(iter(series.values()))[0]
-        axes.stackplot(at, [v for _, v in series.values()], labels=list(series), colors=[color(k) for k in range(20)])
+        shades = [color(k) for k in range(len(series))]
+        areas = axes.stackplot(at, [v for _, v in series.values()], labels=list(series), colors=shades, alpha=0.8)
+        for k, area in enumerate(areas):
+            area.set_hatch(HATCHES[k % len(HATCHES)])
+            area.set_edgecolor("white")
+            area.set_linewidth(0)
+        axes.set_xlim(at[0], max(at[-1], at[0] + 1))
+        axes.set_ylim(0, 1)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.legend(loc="lower left")
-
-    return plot(draw, label)
-
-
-def scatter(series: Series, label: str, x: str, y: str, unit: str = "") -> str:
-    """Draw one group of points per name over a logarithmic x axis, whose ticks have SI prefixes before ``unit``."""
-
-    def draw(axes: Any) -> None:
-        for k, (name, (at, values)) in enumerate(series.items()):
-            axes.scatter(at, values, label=name, color=color(k), marker=MARKERS[k % len(MARKERS)], s=26)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-        axes.xaxis.set_major_formatter(EngFormatter(unit))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.legend(ncols=2 if len(series) > 5 else 1)
+        legend_above(axes)
 
     return plot(draw, label)
 
@@ -118,11 +111,14 @@ def bars(values: Mapping[str, float], label: str, y: str, expected: float | None
     """Draw one bar per name, and a dashed line at the expected value."""
 
     def draw(axes: Any) -> None:
-        axes.bar(list(values), list(values.values()), color=[color(k) for k in range(len(values))])
+        axes.bar(list(values), list(values.values()), color=color(0))
         if expected is not None:
             axes.axhline(expected, color=INK, linestyle="--", linewidth=1)
         axes.set_ylabel(y)
-        axes.tick_params(axis="x", rotation=30 if len(values) > 4 else 0)
+        if len(values) > 4:
+            axes.tick_params(axis="x", rotation=30)
+            for text in axes.get_xticklabels():
+                text.set_horizontalalignment("right")
 
     return plot(draw, label)
 
@@ -148,20 +144,6 @@ def heatmap(values: np.ndarray, names: Sequence[str], label: str, x: str, y: str
         axes.set_ylabel(y)
 
     return plot(draw, label, (4.4, 4.0))
-
-
-def reliability_diagram(bins: Series, label: str) -> str:
-    """Draw accuracy over confidence for each name, with the diagonal of perfect calibration."""
-
-    def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
-        for k, (name, (confidence, accuracy)) in enumerate(bins.items()):
-            axes.plot(confidence, accuracy, label=name, color=color(k), marker=".", linewidth=1)
-        axes.set_xlabel("confidence")
-        axes.set_ylabel("accuracy")
-        axes.legend(ncols=2 if len(bins) > 5 else 1)
-
-    return plot(draw, label)
 
 
 def image_pairs(before: np.ndarray, after: np.ndarray, label: str) -> str:
@@ -192,6 +174,11 @@ def image_pairs(before: np.ndarray, after: np.ndarray, label: str) -> str:
         return to_svg(figure, label)
 
 
-def color(k: int) -> Any:
-    """Return the k-th color of Matplotlib's tab10 palette, which repeats after ten."""
-    return mpl.colormaps["tab10"](k % 10)
+def legend_above(axes: Any) -> None:
+    """Put the legend above the axes, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=2.4)
+
+
+def color(k: int) -> str:
+    """Return the k-th color of the palette, which repeats after six."""
+    return COLORS[k % len(COLORS)]

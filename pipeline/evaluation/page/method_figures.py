@@ -18,6 +18,7 @@ from pipeline.storage.documents import damaged
 CaptionedFigure = tuple[str, str]
 """The caption and the SVG markup of a figure."""
 MAX_IMAGE_FIGURES = 3
+MAX_CLASSES = 12  # bars of the feedback by class
 SHEETS = "sheets.npz"
 
 
@@ -27,16 +28,9 @@ def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure
     if len(students) > 1:
         promoted = {s: history.of(s, "promoted") for s in students}
         yield (
-            "Temporary teacher: share of each epoch's batches in which a student is promoted.",
+            "Temporary teacher: share of each epoch's batches in which a student is promoted. It gets private teaching "
+            "in these batches, and group teaching in the others.",
             figures.stacked_areas(promoted, f"{o.name}: temporary teachers", "epoch", "share of batches"),
-        )
-        means = {s: float(np.mean(values)) for s, (_, values) in promoted.items()}
-        teachings = {f"private {s}": v for s, v in means.items()} | {f"group {s}": 1 - v for s, v in means.items()}
-        if history.of("pivot", "intensive")[0]:
-            teachings = {"intensive": 1.0} | teachings
-        yield (
-            "Teachings: share of all batches in which each one is applied.",
-            figures.bars(teachings, f"{o.name}: teachings", "share of batches"),
         )
     if history.of("pivot", "validation/top1")[0]:
         epochs, top1 = history.of("pivot", "validation/top1")
@@ -48,8 +42,11 @@ def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure
         )
     feedback = {term: value for (_, term), value in history.means("feedback/").items()}
     if feedback:
+        most = sorted(feedback, key=lambda term: -feedback[term])[:MAX_CLASSES]
+        which = f", the {MAX_CLASSES} most frequent" if len(feedback) > MAX_CLASSES else ""
+        feedback = {term: value for term, value in feedback.items() if term in most}
         yield (
-            "Feedback: mean number of images per batch returned to the pivot, by class.",
+            f"Feedback: mean number of images per batch returned to the pivot, by class{which}.",
             figures.bars(feedback, f"{o.name}: feedback by class", "images per batch"),
         )
 
@@ -57,7 +54,7 @@ def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure
 def dgkd(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure]:
     """Yield DGKD's guide survival rates and distillation losses."""
     survived = {guide: value for (_, guide), value in history.means("survived/").items()}
-    if survived:
+    if survived and min(survived.values()) < 1:  # otherwise every bar is one
         survival = (o.cost["parameters"].get(o.name) or {}).get("survival")
         yield (
             "Guide survival: share of batches in which each guide is kept. Dashed: the survival probability.",
@@ -86,7 +83,7 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
         )
     for term, what in (("success", "share that reaches the target class"), ("distance", "distance to the original")):
         values = {network: value for (network, rest), value in history.means(term).items() if not rest}
-        if values:
+        if values and set(values.values()) != {1.0}:
             yield (f"Counterfactuals: {what}.", figures.bars(values, f"{o.name}: {term}", what))
     if SHEETS in o.cost["sha256"]:
         for name, (before, after) in read_sheets(train_file(results, o, SHEETS)).items():

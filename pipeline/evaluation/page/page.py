@@ -5,7 +5,6 @@ script nor a network connection.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,57 +14,17 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.comparison import MARGIN, no_comparison
-from pipeline.evaluation.outcomes import Outcome, train_file
-from pipeline.evaluation.page import errors, figures
-from pipeline.evaluation.page.history import History
+from pipeline.evaluation.comparison import no_comparison
+from pipeline.evaluation.outcomes import Outcome
+from pipeline.evaluation.page import errors
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
-from pipeline.evaluation.predictions import read_logits
+from pipeline.evaluation.page.overview import overview
+from pipeline.evaluation.page.results import Results
 from pipeline.evaluation.table import tables
 
 TEMPLATES = Environment(
     loader=PackageLoader("pipeline.evaluation.page", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
-
-
-class Results:
-    """Everything that the page reads. Figures show the first seed that ended, and no method without one.
-
-    Args:
-        results: The folder results/.
-        outcomes: The outcomes of all methods, at least one.
-        reference: The method to compare with, `report.reference` of params.yaml.
-        margin: Percentage points of an equivalent accuracy, `report.margin`.
-    """
-
-    def __init__(self, results: Path, outcomes: list[Outcome], reference: str, margin: float = MARGIN):
-        self.results, self.outcomes, self.reference, self.margin = results, outcomes, reference, margin
-        self.classes = outcomes[0].classes
-        self.ended = [o for o in outcomes if o.seeds]
-        self.students = [o for o in self.ended if o.student]
-        self.seeds = {o.name: next(iter(o.seeds)) for o in self.ended}
-        files = {o.name: train_file(results, o, "history.csv") for o in self.ended}
-        self.histories = {name: History(file, self.seeds[name]) for name, file in files.items()}
-
-    def logits(self, o: Outcome) -> tuple[np.ndarray, np.ndarray]:
-        """Return the student's logits on the test split [N, C] and the labels [N], of the seed that figures show."""
-        file, seed = self.results / "predictions" / f"{o.name}.parquet", self.seeds[o.name]
-        z, y = read_logits(file, seed, str(o.student), o.correct()[seed][0], len(self.classes))
-        return z, y
-
-    @property
-    def representative(self) -> Outcome | None:
-        """The method whose errors are shown: the reference, else the first that trains a student, if it ended."""
-        return next((o for o in self.students if o.name == self.reference), next(iter(self.students), None))
-
-    @property
-    def shown_seeds(self) -> str:
-        """The seeds that figures show, e.g. "seed 0 (orc: seed 1)"; empty if all methods diverged."""
-        if not self.seeds:
-            return ""
-        usual = Counter(self.seeds.values()).most_common(1)[0][0]
-        others = ", ".join(f"{name}: seed {seed}" for name, seed in self.seeds.items() if seed != usual)
-        return f"seed {usual} ({others})" if others else f"seed {usual}"
 
 
 def render(results: Results, parameters: dict[str, Any], *, notes: list[str], images: np.ndarray | None) -> str:
@@ -117,49 +76,6 @@ def method_section(results: Results, o: Outcome) -> Iterator[CaptionedFigure]:
     """Yield the figures of one method, none if its implementation has no entry in METHOD_FIGURES."""
     if o.kind in METHOD_FIGURES:
         yield from METHOD_FIGURES[o.kind](o, results.histories[o.name], results.results)
-
-
-def overview(results: Results) -> Iterator[CaptionedFigure]:
-    """Yield the figures that compare all methods."""
-    for key, unit, cost in (("macs", "", "MACs"), ("latency_ms", "s", "latency")):
-        points = accuracy_by_cost(results, key)
-        if points:
-            title = "multiply-accumulate operations (MACs)" if key == "macs" else "latency for one image"
-            figure = figures.scatter(points, f"test accuracy by {cost}", title, "test top-1 (%)", unit)
-            yield (f"Test top-1 of each network by {title}.", figure)
-    if not results.students:
-        return
-    curves = {o.name: results.histories[o.name].of(str(o.student), "validation/top1") for o in results.students}
-    figure = figures.lines(curves, "learning curves", "epoch", "validation top-1 (%)")
-    yield (f"Learning curves of the student (validation, {results.shown_seeds}).", figure)
-    methods = [o for o in results.students if not o.control] or results.students
-    bins = {o.name: metrics.reliability_curve(*results.logits(o)) for o in methods}
-    figure = figures.reliability_diagram(bins, "reliability diagram")
-    yield ("Reliability diagram (test). Below the diagonal: overconfident.", figure)
-    if (o := results.representative) is not None:
-        counts = metrics.confusion(*results.logits(o))
-        figure = figures.heatmap(counts, results.classes, f"confusion matrix of {o.name}", "prediction", "label")
-        yield (f"Confusion matrix of {o.name} (test).", figure)
-
-
-def accuracy_by_cost(results: Results, key: str) -> figures.Series:
-    """Return the cost and the test top-1 (percent) of every student and guide whose cost is known.
-
-    Args:
-        results: The results to read.
-        key: The cost, "macs" (operations per image) or "latency_ms" (returned in seconds, for one image).
-    """
-    points: dict[str, tuple[list[float], list[float]]] = {}
-    for o in results.ended:
-        result = o.seeds[results.seeds[o.name]]
-        student = {o.student: result["networks"][o.student]} if o.student else {}
-        for name, tested in {**student, **result.get("guides", {})}.items():
-            cost = o.cost["networks"].get(name, {}).get(key)
-            label = o.name if name == o.student else name
-            if cost and label not in points:
-                cost = cost["1"] / 1e3 if isinstance(cost, dict) else cost
-                points[label] = ([cost], [tested["last"]["top1"]])
-    return points
 
 
 def write_curves(results: Results, file: Path) -> None:
