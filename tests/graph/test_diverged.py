@@ -1,5 +1,7 @@
 """A method that diverges costs no other method its place in the table, and the exit status says it."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -25,6 +27,16 @@ def test_a_diverged_method_is_in_the_table_and_the_last_stage_fails(project):
     again = project.dvc("repro", "complete", ok=False)
     assert again.returncode != 0 and ran(again.stdout) == ["complete"]
     assert "error: kd diverged in 1 seed" in again.stdout + again.stderr
+    project.reset()
+
+
+def test_an_experiment_up_to_the_report_keeps_a_diverged_method(project):
+    project.dvc("exp", "run", "-n", "large-loss", "-S", "kd.scale=1000000.0", "report")
+    shown = project.dvc("exp", "show", "--csv", "--hide-workspace").stdout
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    (kept,) = [row for row in rows if row["Experiment"] == "large-loss"]
+    assert kept["kd.diverged"] == "1" and float(kept["orc.validation"]) > 0
+    project.dvc("exp", "remove", "large-loss")
     project.reset()
 
 

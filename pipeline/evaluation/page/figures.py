@@ -62,6 +62,8 @@ def to_svg(figure: Figure, label: str) -> str:
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
     prefix = re.sub(r"\W+", "-", label)
     rest = rest.replace(INK, "currentColor")
+    for k, shade in enumerate(COLORS):
+        rest = rest.replace(shade, f"var(--c{k}, {shade})")  # the page has lighter ones in the dark scheme
     rest = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{prefix}-", rest)
     return f'{opening} role="img" aria-label="{html.escape(label)}">{rest}'
 

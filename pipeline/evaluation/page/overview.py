@@ -27,8 +27,7 @@ def overview(results: Results) -> Iterator[CaptionedFigure]:
         if len(points) > 1:
             title = "multiply-accumulate operations (MACs)" if key == "macs" else "latency for one image"
             figure = panels.named_points(points, f"test accuracy by {cost}", title, "test top-1 (%)", unit)
-            student = "" if results.representative is None else f" The student is {results.representative.name}'s."
-            yield (f"Test top-1 of each network by {title}.{student}", figure)
+            yield (f"Test top-1 of each network by {title}.", figure)
     if results.students:
         yield from student_figures(results)
 
@@ -175,7 +174,8 @@ def accuracy_by_cost(results: Results, key: str) -> dict[str, tuple[float, float
         student = {o.student: result["networks"][o.student]} if o is results.representative else {}
         for name, tested in {**student, **result.get("guides", {})}.items():
             cost = o.cost["networks"].get(name, {}).get(key)
-            if cost and name not in points:
+            label = f"{name} ({o.name})" if name == o.student else name
+            if cost and label not in points:
                 cost = cost["1"] / 1e3 if isinstance(cost, dict) else cost
-                points[name] = (cost, tested["last"]["top1"])
+                points[label] = (cost, tested["last"]["top1"])
     return points
