@@ -1,20 +1,31 @@
 """Compare all methods and report whether their differences are significant."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from stages.command import command
 
 
-def main() -> None:
+def main(
+    study: Annotated[
+        Path | None, typer.Option(help="Folder of a study: report what it keeps, e.g. studies/cifar100.")
+    ] = None,
+) -> None:
     """Compare all methods of params.yaml with report.reference over their seeds, and print the tables.
 
     Reads results/eval, results/cost, results/train, results/predictions and the test split of data/prepared. Writes
     results/summary.json (DVC metrics), results/table.md, results/report.html, results/curves.csv and
     results/confusion.csv (DVC plots).
+
+    With --study, params.yaml and results/ are those of the study, which has neither predictions nor data: the figures
+    that need them are left out.
     """
     from rich.console import Console
 
     from pipeline.data.prepared import Prepared
+    from pipeline.errors import DataError
     from pipeline.evaluation.comparison import summary
     from pipeline.evaluation.notes import notes
     from pipeline.evaluation.outcomes import outcomes
@@ -25,25 +36,31 @@ def main() -> None:
     from pipeline.storage.atomic import replace_file
     from pipeline.storage.documents import write_plain_json
 
-    p = load("methods", "seeds", "data", "train", "teacher", "student", "assistants", "report")
-    reference = p["report"].reference
-    data = Prepared.read(Path("data/prepared"))
-    compared = outcomes(p["methods"], p["seeds"], Path("results"))
-    parts = tables(compared, reference, p["report"].margin)
-    lines = notes(compared, reference, data.labels("test"), not p["teacher"].shared)
-    results = Results(Path("results"), compared, reference, p["report"].margin)
-    page = render(results, p.plain(), notes=lines, images=data.images("test") if data.meta.root is None else None)
-    write_plain_json(Path("results/summary.json"), summary(compared, reference, p["report"].margin))
-    replace_file(Path("results/table.md"), [markdown(parts, lines).encode()])
-    replace_file(Path("results/report.html"), [page.encode()])
-    write_curves(results, Path("results/curves.csv"))
-    write_confusion(results, Path("results/confusion.csv"))
+    root = study or Path()
+    if study is not None and not (study / "params.yaml").is_file():
+        raise DataError(f"--study: {study / 'params.yaml'} is missing")
+    file = root / "params.yaml"
+    p = load("methods", "seeds", "data", "train", "teacher", "student", "assistants", "report", file=file)
+    reference, margin, folder = p["report"].reference, p["report"].margin, root / "results"
+    data = Prepared.read(Path("data/prepared")) if study is None else None
+    images = data.images("test") if data and data.meta.root is None else None
+    compared = outcomes(p["methods"], p["seeds"], folder)
+    parts = tables(compared, reference, margin)
+    lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)
+    results = Results(folder, compared, reference, margin)
+    page = render(results, p.plain(), notes=lines, images=images)
+    write_plain_json(folder / "summary.json", summary(compared, reference, margin))
+    replace_file(folder / "table.md", [markdown(parts, lines).encode()])
+    replace_file(folder / "report.html", [page.encode()])
+    write_curves(results, folder / "curves.csv")
+    if results.has_predictions:
+        write_confusion(results, folder / "confusion.csv")
     console = Console(width=WIDTH, highlight=False)
     for part in parts:
         part.print(console)
     for line in lines:
         print(line)
-    print("report written to results/report.html")
+    print(f"report written to {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ FEW_IMAGES = 100  # test images below which a warning appears
 FEW_OF_A_CLASS = 5  # test images of a class below which a warning appears
 
 
-def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray, teacher_per_seed: bool) -> list[str]:
+def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, teacher_per_seed: bool) -> list[str]:
     """Return one line for each note on the results, for the terminal, results/table.md and the page.
 
     Args:
         outcomes: The outcomes of all methods, at least one.
         reference: The method to compare with, `report.reference` of params.yaml.
-        labels: The labels of the test split, [N] int64.
+        labels: The labels of the test split, [N] int64; None where they are not kept.
         teacher_per_seed: Whether a teacher and a chain of assistants were trained for each seed.
     """
     missing = no_comparison(outcomes, reference)
@@ -26,7 +26,7 @@ def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray, teacher_p
         *([missing] if missing else []),
         *(note for o in outcomes if (note := divergence_note(o))),
         *([teacher_note(teacher_per_seed)] if outcomes[0].n_seeds > 1 else []),
-        *split_warnings(labels, len(outcomes[0].classes)),
+        *([] if labels is None else split_warnings(labels, len(outcomes[0].classes))),
     ]
 
 

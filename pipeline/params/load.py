@@ -33,12 +33,13 @@ class Params:
         return {key: plain(value) for key, value in self.values.items()}
 
 
-def load(*keys: str) -> Params:
+def load(*keys: str, file: Path = FILE) -> Params:
     """The values of dotted keys of params.yaml, e.g. load("train", "student.arch", "methods.orc", "orc").
 
     The whole file is validated first.  Raises ParamsError with one line for each mistake.
+    file: another file with the same keys, such as that of a study.
     """
-    values = validated(read(FILE))
+    values = validated(read(file))
     return Params({key: dig(values, key) for key in keys})
 
 

@@ -111,6 +111,8 @@ def student_figures(results: Results) -> Iterator[CaptionedFigure]:
             against=learning_curve(results, reference) if gray and reference else None,
         ),
     )
+    if not results.has_predictions:
+        return
     methods = [o for o in results.students if not o.control] or results.students
     yield (
         "Reliability on the test split: accuracy by confidence. Below the diagonal, a network is overconfident. "

@@ -59,8 +59,8 @@ def render(results: Results, parameters: dict[str, Any], *, notes: list[str], im
 
 
 def described_errors(results: Results, images: np.ndarray | None) -> dict[str, Any] | None:
-    """Return the name, tables and wrongly classified images of the representative method, or None without one."""
-    if (o := results.representative) is None:
+    """Return the errors of the representative method, or None without one or without predictions."""
+    if (o := results.representative) is None or not results.has_predictions:
         return None
     z, y = results.logits(o)
     return {

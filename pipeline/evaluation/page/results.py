@@ -37,6 +37,11 @@ class Results:
         return z, y
 
     @property
+    def has_predictions(self) -> bool:
+        """Whether the predictions are there; a study does not keep them."""
+        return (self.results / "predictions").is_dir()
+
+    @property
     def representative(self) -> Outcome | None:
         """The method whose errors are shown: the reference, else the first that trains a student, if it ended."""
         return next((o for o in self.students if o.name == self.reference), next(iter(self.students), None))

@@ -1,0 +1,86 @@
+"""A study: results that Git keeps, seed by seed, so that tables and figures can be made again without any training.
+
+A study is a folder with params.yaml and results/, from which `python -m stages.report --project STUDY` makes tables and
+page. Its seeds may come from several machines and sittings.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.errors import DataError
+from pipeline.evaluation.page.history import read_rows
+from pipeline.evaluation.records import read_cost, read_evaluation
+from pipeline.storage.atomic import replace_file
+from pipeline.storage.documents import write_json
+from pipeline.storage.folders import file_digest
+
+HISTORY = "history.csv"
+
+
+def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list[int]:
+    """Add the seeds of one method to a study. Seeds that it has stay as they are.
+
+    The study keeps test results, costs and histories. It does not keep predictions, weights and example images, so its
+    page lacks the figures that need them.
+
+    Args:
+        name: The method's key in `methods` of params.yaml.
+        seeds: The seeds to add, if results has them.
+        results: The folder results/ that they are read from.
+        study: The folder results/ of the study.
+
+    Returns:
+        The seeds that were added, which is none if results has nothing of the method.
+
+    Raises:
+        DataError: If a file is damaged, or if the study has the method with other parameters, classes, test images or
+            networks.
+    """
+    files = [folder / "eval" / f"{name}.json" for folder in (results, study)]
+    if not files[0].is_file():
+        return []
+    new, new_cost = read_evaluation(files[0]), read_cost(results / "cost" / f"{name}.json")
+    rows = read_rows(results / "train" / name / HISTORY)
+    old, old_cost = None, None
+    if files[1].is_file():
+        old, old_cost = read_evaluation(files[1]), read_cost(study / "cost" / f"{name}.json")
+        check_same(files[1], described(old, old_cost), described(new, new_cost))
+    known = {int(seed) for part in ("seeds", "diverged") for seed in (old or {}).get(part, {})}
+    added = [s for s in seeds if s not in known and any(str(s) in new[part] for part in ("seeds", "diverged"))]
+    if not added:
+        return []
+    for content, before in ((new, old), (new_cost, old_cost)):
+        for part in ("seeds", "diverged"):
+            if part in content:
+                kept = {seed: value for seed, value in content[part].items() if int(seed) in added}
+                content[part] = in_order({**(before or {}).get(part, {}), **kept})
+    history = study / "train" / name / HISTORY
+    tables = [rows.filter(pl.col("seed").is_in(added)), *([read_rows(history)] if old else [])]
+    history.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(history, [pl.concat(tables).sort("seed", maintain_order=True).write_csv().encode()])
+    for folder in ("cost", "eval"):
+        (study / folder).mkdir(exist_ok=True)
+    write_json(study / "cost" / f"{name}.json", {**new_cost, "sha256": {HISTORY: file_digest(history)}})
+    write_json(files[1], new if new["diverged"] else {k: v for k, v in new.items() if k != "diverged"}, indent=1)
+    return added
+
+
+def described(evaluated: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:
+    """What all seeds of a method have in common."""
+    common = {key: evaluated[key] for key in ("is", "student", "members", "classes", "n_images")}
+    parameters = {key: value for key, value in cost["parameters"].items() if key != "seeds"}
+    return {**common, **{f"parameter {key}": value for key, value in parameters.items()}}
+
+
+def check_same(file: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise DataError if what all seeds have in common differs."""
+    different = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if different:
+        raise DataError(f"{file} has seeds of another {different[0]}: remove the method there, or train as it did")
+
+
+def in_order(seeds: dict[str, Any]) -> dict[str, Any]:
+    """The seeds in increasing order."""
+    return {seed: seeds[seed] for seed in sorted(seeds, key=int)}

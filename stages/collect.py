@@ -1,0 +1,39 @@
+"""Add the results of this project to a study, which Git keeps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import command
+
+
+def main(
+    study: Annotated[Path, typer.Argument(help="Folder of the study, e.g. studies/cifar100.")],
+) -> None:
+    """Add the seeds of params.yaml to STUDY/results, for every method that is evaluated.
+
+    Methods that have no results yet are skipped, and seeds that the study has stay as they are, so that the command
+    may be run as often as methods end. Reads results/eval, results/cost, results/train and results/tune.
+    """
+    import shutil
+
+    from pipeline.errors import DataError
+    from pipeline.evaluation.study import add_results
+    from pipeline.params.load import load
+
+    if not (study / "params.yaml").is_file():
+        raise DataError(f"{study} is not a study: {study / 'params.yaml'} is missing")
+    p = load("methods", "seeds")
+    total = 0
+    for name in p["methods"]:
+        for seed in add_results(name, p["seeds"], Path("results"), study / "results"):
+            print(f"added: {name} seed {seed}")
+            total += 1
+    if Path("results/tune").is_dir():
+        shutil.copytree("results/tune", study / "results/tune", dirs_exist_ok=True)
+    print(f"{study}: {total} seed{'' if total == 1 else 's'} added")
+
+
+if __name__ == "__main__":
+    command(main)

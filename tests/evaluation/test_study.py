@@ -1,0 +1,98 @@
+"""A study collects seeds from several sittings, and its tables are those of the results that it collected."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.errors import DataError
+from pipeline.evaluation.outcomes import outcomes
+from pipeline.evaluation.study import add_results
+from pipeline.evaluation.table import tables
+from pipeline.storage.documents import write_json
+from results import entries, write_method, write_results
+
+ROOT = Path(__file__).parents[2]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_seeds_of_several_sittings_add_up_to_the_results_of_one(tmp_path):
+    names = write_results(tmp_path / "both", [0, 1], {"scratch": [1]})
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    for name in names:
+        assert add_results(name, [0, 1], tmp_path / "both", together) == [0, 1]
+        assert add_results(name, [1], tmp_path / "both", apart) == [1]
+        assert add_results(name, [0, 1], tmp_path / "both", apart) == [0]
+        assert add_results(name, [0, 1], tmp_path / "both", apart) == []
+    assert files(together) == files(apart)
+    found = [tables(outcomes(entries(names), [0, 1], root), "kd") for root in (tmp_path / "both", together)]
+    assert found[0] == found[1]
+
+
+def test_a_method_without_results_adds_nothing(tmp_path):
+    assert add_results("kd", [0], tmp_path / "results", tmp_path / "study") == []
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_seed_of_other_parameters_is_refused_and_nothing_is_changed(tmp_path):
+    write_method(tmp_path / "first", "kd", "kd", [0])
+    write_method(tmp_path / "second", "kd", "kd", [1])
+    add_results("kd", [0], tmp_path / "first", tmp_path / "study")
+    before = files(tmp_path / "study")
+    file = tmp_path / "second/cost/kd.json"
+    cost = json.loads(file.read_text())
+    del cost["content.sha256"]
+    cost["parameters"]["kd"]["survival"] = 0.5
+    write_json(file, cost)
+    with pytest.raises(DataError, match=r"kd.json has seeds of another parameter kd: remove the method there") as error:
+        add_results("kd", [1], tmp_path / "second", tmp_path / "study")
+    assert len(str(error.value).splitlines()) == 1 and files(tmp_path / "study") == before
+
+
+def stage(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
+    for code in ("pipeline", "stages"):
+        (tmp_path / code).symlink_to(ROOT / code)
+    names = write_results(tmp_path / "results", [0, 1])
+    yaml = YAML()
+    document = yaml.load((ROOT / "params.yaml").read_text())
+    document["seeds"] = [0, 1]
+    document["methods"] = {
+        name: {k: v for k, v in document["methods"][name].items() if k != "against"} for name in names
+    }
+    (tmp_path / "studies/one").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "studies/one"):
+        yaml.dump(document, folder / "params.yaml")
+    done = stage(tmp_path, "collect", "studies/one")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("studies/one: 10 seeds added\n")
+    shutil.rmtree(tmp_path / "results")
+    reports = []
+    for _ in range(2):
+        done = stage(tmp_path, "report", "--study", "studies/one")
+        assert done.returncode == 0, done.stderr
+        reports.append(files(tmp_path / "studies/one/results"))
+    assert reports[0] == reports[1]
+    table = reports[0]["table.md"].decode()
+    assert all(f"| {name} |" in table for name in names)
+    page = reports[0]["report.html"].decode()
+    assert "Difference to kd" in page and "learning curves" in page and "Reliability on the test" not in page
+
+
+@pytest.mark.parametrize("command", [("collect", "nowhere"), ("report", "--study", "nowhere")])
+def test_a_folder_that_is_no_study_is_one_line(tmp_path, command):
+    for code in ("pipeline", "stages"):
+        (tmp_path / code).symlink_to(ROOT / code)
+    done = stage(tmp_path, *command)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere/params.yaml is missing" in done.stderr
