@@ -11,15 +11,14 @@ from pipeline.core.losses import cross_entropy, distill_mean
 class Average:
     """Distillation from an averaged ensemble of teachers (AVER, the baseline in You et al. 2017).
 
-    L = scale ((1 - alpha) CE + alpha tau^2 KL(mean_g softmax(z_g / tau) || softmax(z / tau))),
+    L = ce_weight CE + kd_weight tau^2 KL(mean_g softmax(z_g / tau) || softmax(z / tau)),
 
-    with the mean over all guides g.  scale: factor of the whole loss.  label_smoothing: weight of the uniform
-    distribution in the target of CE.
+    with the mean over all guides g.  label_smoothing: weight of the uniform distribution in the target of CE.
     """
 
     temperature: float
-    alpha: float
-    scale: float
+    ce_weight: float
+    kd_weight: float
     label_smoothing: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
@@ -37,8 +36,8 @@ class Average:
         kd = distill_mean(z, [nets[guide](batch.x) for guide in leg.guides], self.temperature)
         yield {
             "student": {
-                "ce": self.scale * (1 - self.alpha) * ce,
-                "kd/average": self.scale * self.alpha * kd,
+                "ce": self.ce_weight * ce,
+                "kd/average": self.kd_weight * kd,
             }
         }
 

@@ -11,17 +11,17 @@ from pipeline.core.losses import cross_entropy, distill
 class KD:
     """Distilling the knowledge in a neural network (Hinton, Vinyals, Dean 2015, arXiv 1503.02531).
 
-    L = scale ((1 - alpha) CE + alpha tau^2 KL(teacher || student)).
+    L = ce_weight CE + kd_weight tau^2 KL(teacher || student),
 
-    Deviation: the paper weights the two terms freely; the convex combination by alpha is the field's convention.
-    scale: factor of the whole loss.  Set to the number of guides in a chain, it makes KD the control for methods that
-    sum one such loss for each guide (DGKD).
+    with two free weights, as in the paper.  Code with one weight alpha has ce_weight = 1 - alpha, kd_weight = alpha.
+    Both weights times the number of guides in a chain make KD the control for methods that sum one such loss for each
+    guide (DGKD).
     label_smoothing: weight of the uniform distribution in the target of CE; 0 in the paper.
     """
 
     temperature: float
-    alpha: float
-    scale: float
+    ce_weight: float
+    kd_weight: float
     label_smoothing: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
@@ -39,8 +39,8 @@ class KD:
         kd = distill(z, nets["teacher"](batch.x), self.temperature)
         yield {
             "student": {
-                "ce": self.scale * (1 - self.alpha) * ce,
-                "kd/teacher": self.scale * self.alpha * kd,
+                "ce": self.ce_weight * ce,
+                "kd/teacher": self.kd_weight * kd,
             }
         }
 

@@ -16,7 +16,6 @@ This page is generated: `python -m pipeline.params.document > docs/parameters.md
 """
 SYMBOLS = {
     "kd.temperature": "tau",
-    "kd.alpha": "alpha",
     "takd.lam": "lambda",
     "dgkd.lam": "lambda, lambda_1..lambda_n",
     "dgkd.survival": "p",

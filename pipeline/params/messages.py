@@ -9,6 +9,7 @@ from pipeline.params.value_types import PATTERNS
 
 LONGEST_VALUE = 100  # characters
 LONGEST_LINE = 380
+FEW = 12  # keys of a section that a message lists
 MOST = 100  # mistakes of one section that are described
 
 
@@ -46,6 +47,12 @@ def hint(word: Any, words: Any) -> str:
     return f"; nearest: {', '.join(near)}" if near else ""
 
 
+def hint_or_list(word: Any, words: list[str]) -> str:
+    """The most similar names; if none is similar, all names, where they are few."""
+    listed = f"; the keys are {', '.join(words)}" if 0 < len(words) <= FEW else ""
+    return hint(word, words) or listed
+
+
 def describe(section: str, schema: Any, value: Any, error: ValidationError) -> list[str]:
     """One line for each key that is wrong; the alternatives of one key are joined in one line."""
     found: dict[str, list[str]] = {}
@@ -66,7 +73,7 @@ def describe(section: str, schema: Any, value: Any, error: ValidationError) -> l
         if extra == "missing":
             line = "is missing; write it in params.yaml"
         elif extra == "extra_forbidden":
-            line = f"unknown key{hint(path[-1], keys_of(schema, path[1:-1]))}"
+            line = f"unknown key{hint_or_list(path[-1], keys_of(schema, path[1:-1]))}"
             if path[-1] == "members" and section != "cooperative":
                 line = "unknown key; controls of cooperative share the members of the section cooperative"
         elif item["type"] == "value_error" and inside is None:

@@ -46,8 +46,8 @@ class KD(Section):
     """Distillation from one teacher."""
 
     temperature: Temperature = doc("softmax temperature tau")
-    alpha: Fraction = doc("weight of the KD term; cross-entropy has 1 - alpha")
-    scale: Positive = doc("factor of the whole loss; set to the number of guides, it matches the total weight of DGKD")
+    ce_weight: NotNegative = doc("weight of cross-entropy")
+    kd_weight: NotNegative = doc("weight of the KD term")
     label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
 
 

@@ -60,7 +60,7 @@ def test_orc_with_one_student_and_a_frozen_pivot_is_kd(toy):
 
 def test_average_of_one_guide_is_kd_up_to_rounding(toy):
     teacher = {"teacher": toy.start["teacher"]}
-    one = Average(temperature=4.0, alpha=0.9, scale=1.0, label_smoothing=0.0)
+    one = Average(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
     a, b = student(toy, one, teacher), student(toy, KD_, teacher)
     assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_diverged_method_is_in_the_table_and_the_last_stage_fails(project):
-    project.set("kd.scale", 1_000_000.0)
+    project.set("kd.kd_weight", 1_000_000.0)
     done = project.dvc("repro", ok=False)
     output = done.stdout + done.stderr
     assert done.returncode != 0
@@ -41,7 +41,7 @@ def test_an_experiment_up_to_the_report_keeps_a_diverged_method(project):
 
 
 def test_a_diverged_student_cannot_be_exported(project):
-    project.set("kd.scale", 1_000_000.0)
+    project.set("kd.kd_weight", 1_000_000.0)
     project.stage("distill", "kd")
     done = project.stage("export", ok=False)
     assert done.returncode == 1 and "every seed has diverged" in done.stderr and len(done.stderr.splitlines()) == 1

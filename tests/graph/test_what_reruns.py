@@ -22,13 +22,13 @@ PARAMETERS = {
     "orc.teachings.group": (False, {"distill@orc"}),
     "orc_single.beta": (0.7, {"distill@orc_single"}),
     "kd.temperature": (2.0, {"distill@kd"}),
-    "kd_scaled.scale": (2.0, {"distill@kd_scaled"}),
+    "kd_scaled.kd_weight": (2.0, {"distill@kd_scaled"}),
     "scratch.label_smoothing": (0.1, {"distill@scratch"}),
     "dml.weight": (0.5, {"distill@dml"}),
     "takd.lam": (0.5, {"distill@takd", "assist-takd@ta1", "assist-takd@ta2"}),
     "dgkd.lam": (0.5, {"distill@dgkd", "assist-dgkd@ta1", "assist-dgkd@ta2"}),
     "sdgkd.survival": (0.5, {"distill@sdgkd"}),
-    "average.alpha": (0.5, {"distill@average"}),
+    "average.kd_weight": (0.5, {"distill@average"}),
     "cooperative.alpha": (0.7, {"distill@cooperative"}),
     "cooperative_raw.pool": ("noise", {"distill@cooperative_raw"}),
     "cooperative.members.a.keeps": (0.5, {"members", "distill@cooperative"}),
@@ -141,7 +141,7 @@ def test_removing_a_method_reruns_no_training(restored_project):
 def test_new_entry_of_methods_adds_its_distill_and_evaluate_stages(restored_project):
     def change(document):
         document["methods"]["kd_cold"] = {"is": "kd", "after": "models/teacher"}
-        document["kd_cold"] = {"temperature": 1.0, "alpha": 0.9, "scale": 1.0, "label_smoothing": 0.0}
+        document["kd_cold"] = {"temperature": 1.0, "ce_weight": 0.1, "kd_weight": 0.9, "label_smoothing": 0.0}
 
     with inside(restored_project) as repo:
         before = {stage.addressing for stage in repo.index.stages}

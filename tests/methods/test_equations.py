@@ -62,9 +62,11 @@ def test_kd_weights_cross_entropy_and_the_teacher(toy_step):
     s = toy_step(["student"], ["teacher"])
     x, y = s.batch.x, s.batch.y
     z, z_t = train_mode(s.nets["student"], x), s.nets["teacher"].teach(x)
-    (update,) = s.run(KD(temperature=TAU, alpha=0.7, scale=2.0, label_smoothing=0.0), Leg(("student",), ("teacher",)))
-    assert update["student"]["ce"] == pytest.approx(2 * 0.3 * ce(z, y))
-    assert update["student"]["kd/teacher"] == pytest.approx(2 * 0.7 * kd(z, z_t))
+    (update,) = s.run(
+        KD(temperature=TAU, ce_weight=0.6, kd_weight=1.4, label_smoothing=0.0), Leg(("student",), ("teacher",))
+    )
+    assert update["student"]["ce"] == pytest.approx(0.6 * ce(z, y))
+    assert update["student"]["kd/teacher"] == pytest.approx(1.4 * kd(z, z_t))
 
 
 def test_takd_learns_only_from_its_predecessor(toy_step):
@@ -128,9 +130,11 @@ def test_average_distils_the_mean_of_probabilities(toy_step):
     x, y = s.batch.x, s.batch.y
     z = train_mode(s.nets["student"], x)
     mean = torch.stack([(s.nets[g].teach(x) / TAU).softmax(1) for g in guides]).mean(0)
-    (update,) = s.run(Average(temperature=TAU, alpha=0.7, scale=3.0, label_smoothing=0.0), Leg(("student",), guides))
-    assert update["student"]["ce"] == pytest.approx(3 * 0.3 * ce(z, y))
-    assert update["student"]["kd/average"] == pytest.approx(3 * 0.7 * kd(z, TAU * mean.log()))
+    (update,) = s.run(
+        Average(temperature=TAU, ce_weight=0.9, kd_weight=2.1, label_smoothing=0.0), Leg(("student",), guides)
+    )
+    assert update["student"]["ce"] == pytest.approx(0.9 * ce(z, y))
+    assert update["student"]["kd/average"] == pytest.approx(2.1 * kd(z, TAU * mean.log()))
 
 
 def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step):

@@ -33,9 +33,9 @@ COOPERATIVE = dict(
 
 CASES = {
     "scratch": (Scratch(label_smoothing=0.1), ("student",), ()),
-    "kd": (KD(temperature=4.0, alpha=0.9, scale=1.0, label_smoothing=0.0), ("student",), ("teacher",)),
+    "kd": (KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0), ("student",), ("teacher",)),
     "takd": (TAKD(temperature=4.0, lam=0.9), ("student",), ("ta2",)),
-    "average": (Average(temperature=4.0, alpha=0.9, scale=1.0, label_smoothing=0.0), ("student",), CHAIN),
+    "average": (Average(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0), ("student",), CHAIN),
     "dml": (DML(temperature=1.0, weight=1.0, peers=None), GROUP, ()),
     "dgkd": (
         DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=0.5, drop_teacher=True),

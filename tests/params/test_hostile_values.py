@@ -85,7 +85,7 @@ VALUES = [
     ("kd.temperature", 1001, "kd.temperature: must be less than or equal to 1000"),
     ("kd.temperature", HUGE, "kd.temperature: must be"),
     ("kd.temperature", DEEP, "kd.temperature: must be"),
-    ("kd.scale", 1e7, "kd.scale: must be less than or equal to 1000000"),
+    ("kd.kd_weight", 1e7, "kd.kd_weight: must be less than or equal to 1000000"),
     ("dml.weight", 1e7, "dml.weight: must be less than or equal to 1000000"),
     ("dml.peers", {f"p{i}": "tiny_plain2_12" for i in range(101)}, "dml.peers: must have at most 100 entries"),
     ("orc.mixup_alpha", 1e-300, "orc.mixup_alpha: must be greater than or equal to 0.001"),

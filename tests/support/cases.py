@@ -13,7 +13,7 @@ from pipeline.methods.scratch import Scratch
 from pipeline.methods.takd import TAKD
 
 SCRATCH = Scratch(label_smoothing=0.0)
-KD_ = KD(temperature=4.0, alpha=0.9, scale=1.0, label_smoothing=0.0)
+KD_ = KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
 TAKD_ = TAKD(temperature=4.0, lam=0.9)
 DGKD_ = DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
 SDGKD = replace(DGKD_, survival=0.5)
@@ -74,7 +74,7 @@ METHODS = {
     "takd": TAKD_,
     "dgkd": DGKD_,
     "sdgkd": SDGKD,
-    "average": Average(temperature=4.0, alpha=0.9, scale=1.0, label_smoothing=0.0),
+    "average": Average(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0),
     "dml": DML_,
     "orc": ORC_,
     "cooperative": COOPERATIVE,
