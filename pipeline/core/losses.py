@@ -1,8 +1,5 @@
 """Losses on logits, in nats and in float32 or wider. Teachers are detached here and nowhere else."""
 
-import math
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,38 +21,54 @@ def cross_entropies(z: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(z.detach(), y, reduction="none")
 
 
-def distill(z_s: Tensor, z_t: Tensor, tau: float) -> Tensor:
+def distill(z_s: Tensor, z_t: Tensor, tau: float, *, standardise: bool = False, weight: Tensor | None = None) -> Tensor:
     """Temperature-scaled KL divergence from teacher to student (Hinton et al. 2015).
 
-    tau^2 / B * sum_b KL(softmax(z_t / tau) || softmax(z_s / tau)).  The factor tau^2 keeps gradients on the scale of
-    cross-entropy as tau grows.  The sum over classes is not divided by the number of classes; published code that
+    tau^2 / B * sum_b w_b KL(softmax(z_t / tau) || softmax(z_s / tau)).  The factor tau^2 keeps gradients on the scale
+    of cross-entropy as tau grows.  The sum over classes is not divided by the number of classes; published code that
     uses KLDivLoss with its default reduction "mean" does divide by it.  The teacher is detached: no gradient
     reaches z_t.
 
-    z_s, z_t: [B, C] logits.  Returns a scalar.  Raises ValueError if tau <= 0.
+    z_s, z_t: [B, C] logits.  standardise: `standardised` logits of both.  weight: [B] weights w_b of the images; None
+    weights each by 1.  Returns a scalar.  Raises ValueError if tau <= 0.
+    """
+    log_s, log_t = softened(z_s, z_t, tau, standardise=standardise)
+    return tau**2 * kl_divergence(log_s, log_t, weight)
+
+
+def softened(z_s: Tensor, z_t: Tensor, tau: float, *, standardise: bool = False) -> tuple[Tensor, Tensor]:
+    """Log-probabilities log softmax(z / tau) of student and teacher, [B, C] each. The teacher is detached.
+
+    Raises ValueError if tau <= 0.
     """
     if tau <= 0:
         raise ValueError(f"temperature must be > 0, got {tau}")
-    return tau**2 * F.kl_div(
-        F.log_softmax(z_s / tau, dim=1),
-        F.log_softmax(z_t.detach() / tau, dim=1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    z_t = z_t.detach()
+    if standardise:
+        z_s, z_t = standardised(z_s), standardised(z_t)
+    return F.log_softmax(z_s / tau, dim=1), F.log_softmax(z_t / tau, dim=1)
 
 
-def distill_mean(z_s: Tensor, z_ts: list[Tensor], tau: float) -> Tensor:
-    """`distill` with the mean of several teachers' softened probabilities as the target (AVER).
+def standardised(z: Tensor) -> Tensor:
+    """Logits with mean 0 and standard deviation 1 over the classes of each image (Sun et al. 2024, arXiv 2403.01427).
 
-    z_s: [B, C] logits.  z_ts: logits of each teacher, [B, C].  Returns a scalar.  Raises ValueError if tau <= 0.
+    (z - mean_c z) / (std_c z + 1e-7), where std divides by C - 1, as in the published code.  No standardised logit
+    exceeds (C - 1) / sqrt(C), which bounds the teacher's confidence.  With two classes only the order of the logits
+    remains, and the gradient is zero.
+
+    z: [B, C].  Returns [B, C].
     """
-    p = torch.stack([F.log_softmax(z_t.detach() / tau, dim=1) for z_t in z_ts])
-    return distill(z_s, tau * mean_log(p), tau)
+    return (z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7)
 
 
-def mean_log(log_p: Tensor) -> Tensor:
-    """Log of the mean probability over the first axis, computed from log-probabilities: [K, B, C] -> [B, C]."""
-    return torch.logsumexp(log_p, dim=0) - math.log(len(log_p))
+def kl_divergence(log_s: Tensor, log_t: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Weighted mean over the batch of KL(p_t || p_s): 1 / B sum_b w_b sum_c p_t (log p_t - log p_s).
+
+    log_s, log_t: [B, C] log-probabilities.  weight: [B]; None weights each image by 1.  Returns a scalar.
+    """
+    if weight is None:
+        return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean")
+    return (weight[:, None] * F.kl_div(log_s, log_t, log_target=True, reduction="none")).sum() / len(log_s)
 
 
 def mixed_cross_entropy(z: Tensor, y: Tensor, y_f: Tensor, lam: float) -> Tensor:

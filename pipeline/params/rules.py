@@ -167,13 +167,12 @@ def method(name: str, values: dict[str, Any]) -> Iterator[str]:
         yield f"methods.{name}.is: the file pipeline/methods/{kind}.py does not exist"
     links = [f"models/{c}/{link}" for c in ("takd", "dgkd") for link in ("teacher", *values["assistants"])]
     with_teacher = (TEACHER, GROUP, *CHAINS, *links)
-    allowed: tuple[str, ...] = (NOTHING, *with_teacher, MEMBERS)
-    if kind in ("kd", "orc"):
-        allowed = with_teacher
-    elif kind in ("takd", "dgkd", "average"):
-        allowed = (*CHAINS, TEACHER, *links)
-    elif kind == "cooperative":
-        allowed = (MEMBERS,)
+    allowed = {
+        "anything": (NOTHING, *with_teacher, MEMBERS),
+        "teacher": with_teacher,
+        "chain": (*CHAINS, TEACHER, *links),
+        "members": (MEMBERS,),
+    }[section.starts_from]
     if after not in allowed:
         yield f"methods.{name}.after: {kind} must start from one of {', '.join(allowed)}, got {shown(after)}"
         return

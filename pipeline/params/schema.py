@@ -35,6 +35,8 @@ from pipeline.params.value_types import (
     Text,
 )
 
+STANDARDISE = "standardise the logits of teacher and student over the classes before the temperature (LS, CVPR 2024)"
+
 
 class Scratch(Section):
     """Training without a teacher."""
@@ -45,19 +47,32 @@ class Scratch(Section):
 class KD(Section):
     """Distillation from one teacher."""
 
+    starts_from = "teacher"
     temperature: Temperature = doc("softmax temperature tau")
     ce_weight: NotNegative = doc("weight of cross-entropy")
     kd_weight: NotNegative = doc("weight of the KD term")
     label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
 
 
-class Average(KD):
-    """Distillation from the mean of the probabilities of a chain."""
+class MultiTeacher(Section):
+    """Distillation from several teachers, each with a weight for each image."""
+
+    starts_from = "chain"
+    temperature: Temperature = doc("softmax temperature tau")
+    standardise: bool = doc(STANDARDISE)
+    weights: Literal["average", "entropy", "confidence", "filter"] = doc(
+        "weight of a teacher for an image: equal (AVER), larger for a prediction of lower entropy (EBKD), larger for a "
+        "lower cross-entropy (CA-MKD), or equal but zero where the student is surer of the label (ClassroomKD's filter)"
+    )
+    ce_weight: NotNegative = doc("weight of cross-entropy")
+    kd_weight: NotNegative = doc("weight of the sum of the KD terms")
+    label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
 
 
 class TAKD(Section):
     """Distillation from the predecessor in the chain."""
 
+    starts_from = "chain"
     temperature: Temperature = doc("softmax temperature tau")
     lam: Fraction = doc("weight lambda of the KD term; cross-entropy has 1 - lam")
 
@@ -65,6 +80,7 @@ class TAKD(Section):
 class DGKD(Section):
     """Distillation from all earlier networks of the chain."""
 
+    starts_from = "chain"
     temperature: Temperature = doc("softmax temperature tau")
     lam: Fraction | Annotated[dict[Name, Fraction], Field(max_length=101)] = doc(
         "weight lambda: one number, or one for each guide (lambda_1..lambda_n)"
@@ -93,6 +109,7 @@ class Teachings(Section):
 class ORC(Section):
     """Online role change."""
 
+    starts_from = "teacher"
     beta: Fraction = doc("weight beta of the KD terms; cross-entropy has 1 - beta")
     temperature: Temperature = doc("softmax temperature tau")
     mixup_alpha: float = doc("the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000)
@@ -133,6 +150,7 @@ def kind_of_members(value: Any) -> str:
 class CooperativeControl(Section):
     """Cooperative distillation among the members of the section `cooperative`."""
 
+    starts_from = "members"
     expertise: Literal["instance", "class"] = doc("whether a member is an expert in instances or in classes")
     class_recall: float = doc("for expertise class: the recall from which a member is an expert", gt=0, le=1)
     source: Literal["pooled", "own"] = doc("teach on the images of all members, or on the images of the teacher")
@@ -174,7 +192,7 @@ KINDS: dict[str, type[Section]] = {
     "dml": DML,
     "takd": TAKD,
     "dgkd": DGKD,
-    "average": Average,
+    "multiteacher": MultiTeacher,
     "orc": ORC,
     "cooperative": Cooperative,
 }

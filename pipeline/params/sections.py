@@ -33,10 +33,13 @@ class Section(BaseModel):
     """A mapping in params.yaml. Strict: "0.1" is not a number, true is not an integer, unknown keys are errors.
 
     stage_keys: keys of a method's section that a stage reads for itself, so the method's dataclass does not have them.
+    starts_from: what a method needs of `methods.NAME.after`: teacher, a chain that ends in the teacher or an assistant,
+        members, or anything.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     stage_keys: ClassVar[frozenset[str]] = frozenset()
+    starts_from: ClassVar[Literal["anything", "teacher", "chain", "members"]] = "anything"
 
 
 class Data(Section):

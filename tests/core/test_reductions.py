@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
-from cases import COOPERATIVE, DGKD_, DML_, KD_, ORC_, SCRATCH, SDGKD, TAKD_, members
+import pytest
+from cases import AVERAGE, COOPERATIVE, DGKD_, DML_, KD_, ORC_, SCRATCH, SDGKD, TAKD_, members
 from toy_run import same
 
 from pipeline.core.interface import Network
-from pipeline.methods.average import Average
 
 
 def student(toy, method, start, **recipe):
@@ -58,11 +57,16 @@ def test_orc_with_one_student_and_a_frozen_pivot_is_kd(toy):
     assert same(student(toy, alone, teacher), student(toy, KD_, teacher))
 
 
-def test_average_of_one_guide_is_kd_up_to_rounding(toy):
+@pytest.mark.parametrize("weights", ["average", "entropy", "confidence"])
+def test_multiteacher_with_one_teacher_is_kd(toy, weights):
     teacher = {"teacher": toy.start["teacher"]}
-    one = Average(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
-    a, b = student(toy, one, teacher), student(toy, KD_, teacher)
-    assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
+    assert same(student(toy, replace(AVERAGE, weights=weights), teacher), student(toy, KD_, teacher))
+
+
+def test_rules_of_multiteacher_differ_if_there_are_several_teachers(toy):
+    rules = ("average", "entropy", "confidence", "filter")
+    trained = [student(toy, replace(AVERAGE, weights=weights), toy.start) for weights in rules]
+    assert not any(same(one, other) for k, one in enumerate(trained) for other in trained[:k])
 
 
 def test_cooperative_without_a_qualified_teacher_retrains_to_its_base(toy):

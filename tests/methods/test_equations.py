@@ -5,7 +5,6 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pipeline.core.interface import Leg
-from pipeline.methods.average import Average
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.dml import DML
 from pipeline.methods.kd import KD
@@ -122,19 +121,6 @@ def test_guides_survive_with_the_given_probability(toy_step):
     assert all("teacher" in k for k in kept)
     for ta in ("ta1", "ta2"):
         assert sum(ta in k for k in kept) / 4000 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
-
-
-def test_average_distils_the_mean_of_probabilities(toy_step):
-    guides = ("teacher", "ta1")
-    s = toy_step(["student"], guides)
-    x, y = s.batch.x, s.batch.y
-    z = train_mode(s.nets["student"], x)
-    mean = torch.stack([(s.nets[g].teach(x) / TAU).softmax(1) for g in guides]).mean(0)
-    (update,) = s.run(
-        Average(temperature=TAU, ce_weight=0.9, kd_weight=2.1, label_smoothing=0.0), Leg(("student",), guides)
-    )
-    assert update["student"]["ce"] == pytest.approx(0.9 * ce(z, y))
-    assert update["student"]["kd/average"] == pytest.approx(2.1 * kd(z, TAU * mean.log()))
 
 
 def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step):

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from pipeline.core.interface import Leg
-from pipeline.methods.average import Average
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.dml import DML
 from pipeline.methods.kd import KD
+from pipeline.methods.multiteacher import MultiTeacher
 from pipeline.methods.orc import ORC
 from pipeline.methods.scratch import Scratch
 from pipeline.methods.takd import TAKD
@@ -35,7 +35,16 @@ CASES = {
     "scratch": (Scratch(label_smoothing=0.1), ("student",), ()),
     "kd": (KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0), ("student",), ("teacher",)),
     "takd": (TAKD(temperature=4.0, lam=0.9), ("student",), ("ta2",)),
-    "average": (Average(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0), ("student",), CHAIN),
+    **{
+        f"multiteacher {weights}": (
+            MultiTeacher(
+                temperature=4.0, standardise=True, weights=weights, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0
+            ),
+            ("student",),
+            CHAIN,
+        )
+        for weights in ("average", "entropy", "confidence", "filter")
+    },
     "dml": (DML(temperature=1.0, weight=1.0, peers=None), GROUP, ()),
     "dgkd": (
         DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=0.5, drop_teacher=True),

@@ -183,7 +183,11 @@ def test_anchors_aliases_and_merge_keys_are_accepted():
     text = TEXT.replace("kd:  # distillation from the teacher\n", "kd: &kd\n")
     start = text.index("average:  # control")
     end = text.index("orc_single:  # control")
-    Path("params.yaml").write_text(text[:start] + "average:\n  <<: *kd\n  kd_weight: 2.0\n\n" + text[end:])
+    Path("params.yaml").write_text(
+        text[:start]
+        + "average:\n  <<: *kd\n  standardise: false\n  weights: average\n  kd_weight: 2.0\n\n"
+        + text[end:]
+    )
     loaded = params.load("average", "kd")
     assert loaded["average"].temperature == loaded["kd"].temperature and loaded["average"].kd_weight == 2.0
     assert loaded["kd"].kd_weight == 0.9

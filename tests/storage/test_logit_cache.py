@@ -14,7 +14,7 @@ from pipeline.storage import logit_cache as logits
 from pipeline.storage.folders import discard
 from pipeline.storage.logit_cache import LogitCache
 
-GUIDED = ("kd", "takd", "dgkd", "sdgkd", "average")
+GUIDED = ("kd", "takd", "dgkd", "sdgkd", "multiteacher")
 
 
 def open_cache(folder, kind="fp32", gib=1.0, **key) -> LogitCache:
@@ -64,7 +64,7 @@ def test_changing_the_temperature_reuses_the_cached_logits(toy, tmp_path):
 
 def test_methods_with_the_same_views_share_cached_logits(toy, tmp_path):
     train(toy, "dgkd", open_cache(tmp_path))
-    for name in ("kd", "takd", "average"):
+    for name in ("kd", "takd", "multiteacher"):
         assert not train(toy, name, open_cache(tmp_path))[1]
 
 

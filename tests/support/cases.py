@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 from pipeline.core.interface import Network
-from pipeline.methods.average import Average
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.dml import DML
 from pipeline.methods.kd import KD
+from pipeline.methods.multiteacher import MultiTeacher
 from pipeline.methods.orc import ORC
 from pipeline.methods.scratch import Scratch
 from pipeline.methods.takd import TAKD
 
 SCRATCH = Scratch(label_smoothing=0.0)
 KD_ = KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
+AVERAGE = MultiTeacher(
+    temperature=4.0, standardise=False, weights="average", ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0
+)
 TAKD_ = TAKD(temperature=4.0, lam=0.9)
 DGKD_ = DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
 SDGKD = replace(DGKD_, survival=0.5)
@@ -74,7 +77,7 @@ METHODS = {
     "takd": TAKD_,
     "dgkd": DGKD_,
     "sdgkd": SDGKD,
-    "average": Average(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0),
+    "multiteacher": replace(AVERAGE, weights="confidence"),
     "dml": DML_,
     "orc": ORC_,
     "cooperative": COOPERATIVE,
