@@ -23,11 +23,14 @@ class DGKD:
     update larger.
     drop_teacher: False always keeps the teacher, as in the paper's equation.  True may drop the teacher as well.
 
+    standardise: standardise the logits of the KD terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
+
     Deviations from the published code: the code weights CE by (1 - lam) without the factor n + 1, divides each KL by
     the number of classes, and drops exactly one guide in each batch, possibly the teacher.
     """
 
     temperature: float
+    standardise: bool
     lam: float | Mapping[str, float]
     normalise: str
     survival: float
@@ -48,7 +51,8 @@ class DGKD:
         z = nets["student"](batch.x)
         terms = {"ce": factor * sum(1 - lam[g] for g in leg.guides) * cross_entropy(z, batch.y)}
         for g in self.surviving(leg.guides, batch):
-            terms[f"kd/{g}"] = factor * lam[g] * distill(z, nets[g](batch.x), self.temperature)
+            kd = distill(z, nets[g](batch.x), self.temperature, standardise=self.standardise)
+            terms[f"kd/{g}"] = factor * lam[g] * kd
         yield {"student": terms}
 
     def surviving(self, guides: tuple[str, ...], batch: Batch) -> list[str]:

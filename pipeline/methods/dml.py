@@ -15,10 +15,12 @@ class DML:
 
     After each update the peer's predictions are recomputed before the next peer learns, as in algorithm 1.
     Deviation: a peer teaches in evaluation mode, like every teacher in this project.
+    standardise: standardise the logits of the KL terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
     peers: name -> architecture.  None (`auto` in params.yaml) uses the assistants' architectures.
     """
 
     temperature: float
+    standardise: bool
     weight: float
     peers: Mapping[str, str] | None
 
@@ -43,7 +45,7 @@ class DML:
             terms = {"ce": cross_entropy(z, batch.y)}
             for other in leg.learners:
                 if other != peer:
-                    kl = distill(z, z_peer[other], self.temperature)
+                    kl = distill(z, z_peer[other], self.temperature, standardise=self.standardise)
                     terms[f"kl/{other}"] = self.weight / (len(leg.learners) - 1) * kl
             yield {peer: terms}
             if has_peers and peer != leg.learners[-1]:

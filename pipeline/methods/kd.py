@@ -16,10 +16,12 @@ class KD:
     with two free weights, as in the paper.  Code with one weight alpha has ce_weight = 1 - alpha, kd_weight = alpha.
     Both weights times the number of guides in a chain make KD the control for methods that sum one such loss for each
     guide (DGKD).
+    standardise: standardise the logits of the KD term (Sun et al. 2024, arXiv 2403.01427); not in the paper.
     label_smoothing: weight of the uniform distribution in the target of CE; 0 in the paper.
     """
 
     temperature: float
+    standardise: bool
     ce_weight: float
     kd_weight: float
     label_smoothing: float
@@ -36,7 +38,7 @@ class KD:
         """Cross-entropy and the teacher's term, in one update of the student."""
         z = nets["student"](batch.x)
         ce = cross_entropy(z, batch.y, self.label_smoothing)
-        kd = distill(z, nets["teacher"](batch.x), self.temperature)
+        kd = distill(z, nets["teacher"](batch.x), self.temperature, standardise=self.standardise)
         yield {
             "student": {
                 "ce": self.ce_weight * ce,

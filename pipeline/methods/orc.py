@@ -37,6 +37,7 @@ class ORC:
     Deviation: pivot_lr_scale is not in the paper.  At the students' learning rate, intensive teaching can make the
     pivot worse.
 
+    standardise: standardise the logits of the KD terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
     teachings: which of intensive, private and group teaching take place.  Without private or group teaching, the
     students concerned learn from cross-entropy alone.  Without intensive teaching, the pivot stays frozen.
     group: name -> architecture of the other students.  None (`auto` in params.yaml) uses the assistants' architectures.
@@ -44,6 +45,7 @@ class ORC:
 
     beta: float
     temperature: float
+    standardise: bool
     mixup_alpha: float
     pivot_lr_scale: float
     promoted: int
@@ -74,7 +76,7 @@ class ORC:
 
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
         """Up to three updates: the pivot, then the temporary teachers, then the other students."""
-        x, y, beta, tau = batch.x, batch.y, self.beta, self.temperature
+        x, y, beta = batch.x, batch.y, self.beta
         students = [name for name in leg.learners if name != PIVOT]
         z = {s: nets[s](x) for s in students}
         loss = {s: cross_entropies(z[s], y) for s in students}
@@ -92,7 +94,7 @@ class ORC:
             yield {
                 t: {
                     "ce": (1 - beta) * cross_entropy(z[t], y),
-                    "private": beta * distill(z[t], z_pivot, tau),
+                    "private": beta * self.kd(z[t], z_pivot),
                 }
                 for t in temporary
             }
@@ -142,11 +144,14 @@ class ORC:
 
     def guide(self, z_s: Tensor, z_temporary: list[Tensor], z_pivot: Tensor) -> dict[str, Tensor]:
         """The KD terms of group teaching for one student."""
-        tau = self.temperature
         if self.guidance == "ensemble":
-            return {"group/ensemble": distill(z_s, torch.stack([*z_temporary, z_pivot]).mean(0), tau)}
-        temporary = torch.stack([distill(z_s, z_t, tau) for z_t in z_temporary]).sum()
-        return {"group/temporary": temporary, "group/pivot": distill(z_s, z_pivot, tau)}
+            return {"group/ensemble": self.kd(z_s, torch.stack([*z_temporary, z_pivot]).mean(0))}
+        temporary = torch.stack([self.kd(z_s, z_t) for z_t in z_temporary]).sum()
+        return {"group/temporary": temporary, "group/pivot": self.kd(z_s, z_pivot)}
+
+    def kd(self, z_s: Tensor, z_t: Tensor) -> Tensor:
+        """The KD term KD(student, teacher) of all teachings."""
+        return distill(z_s, z_t, self.temperature, standardise=self.standardise)
 
 
 def draw_in_proportion(weight: Tensor, draw: torch.Generator) -> Tensor:

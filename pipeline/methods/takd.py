@@ -17,9 +17,11 @@ class TAKD:
 
     Deviation from the published code: the code divides the KL by the number of classes, so its values of lam and tau
     are not comparable with these.
+    standardise: standardise the logits of the KD term (Sun et al. 2024, arXiv 2403.01427); not in the paper.
     """
 
     temperature: float
+    standardise: bool
     lam: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
@@ -36,7 +38,7 @@ class TAKD:
         (predecessor,) = leg.guides
         z = nets["student"](batch.x)
         ce = cross_entropy(z, batch.y)
-        kd = distill(z, nets[predecessor](batch.x), self.temperature)
+        kd = distill(z, nets[predecessor](batch.x), self.temperature, standardise=self.standardise)
         yield {"student": {"ce": (1 - self.lam) * ce, f"kd/{predecessor}": self.lam * kd}}
 
 

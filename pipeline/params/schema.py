@@ -49,6 +49,7 @@ class KD(Section):
 
     starts_from = "teacher"
     temperature: Temperature = doc("softmax temperature tau")
+    standardise: bool = doc(STANDARDISE)
     ce_weight: NotNegative = doc("weight of cross-entropy")
     kd_weight: NotNegative = doc("weight of the KD term")
     label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
@@ -74,6 +75,7 @@ class TAKD(Section):
 
     starts_from = "chain"
     temperature: Temperature = doc("softmax temperature tau")
+    standardise: bool = doc(STANDARDISE)
     lam: Fraction = doc("weight lambda of the KD term; cross-entropy has 1 - lam")
 
 
@@ -82,6 +84,7 @@ class DGKD(Section):
 
     starts_from = "chain"
     temperature: Temperature = doc("softmax temperature tau")
+    standardise: bool = doc(STANDARDISE)
     lam: Fraction | Annotated[dict[Name, Fraction], Field(max_length=101)] = doc(
         "weight lambda: one number, or one for each guide (lambda_1..lambda_n)"
     )
@@ -94,6 +97,7 @@ class DML(Section):
     """Mutual learning of peers."""
 
     temperature: Temperature = doc("softmax temperature tau; 1 in the paper")
+    standardise: bool = doc(STANDARDISE)
     weight: NotNegative = doc("weight of the mean KL divergence to the other peers; 1 in the paper")
     peers: Auto[Group] = doc("peers of the student, name -> architecture; auto: those of the assistants")
 
@@ -112,6 +116,7 @@ class ORC(Section):
     starts_from = "teacher"
     beta: Fraction = doc("weight beta of the KD terms; cross-entropy has 1 - beta")
     temperature: Temperature = doc("softmax temperature tau")
+    standardise: bool = doc(STANDARDISE)
     mixup_alpha: float = doc("the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000)
     pivot_lr_scale: NotNegative = doc("factor of the learning rate of the pivot")
     promoted: Count = doc("number k of temporary teachers in each batch; 1 in the paper")

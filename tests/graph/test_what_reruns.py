@@ -141,7 +141,13 @@ def test_removing_a_method_reruns_no_training(restored_project):
 def test_new_entry_of_methods_adds_its_distill_and_evaluate_stages(restored_project):
     def change(document):
         document["methods"]["kd_cold"] = {"is": "kd", "after": "models/teacher"}
-        document["kd_cold"] = {"temperature": 1.0, "ce_weight": 0.1, "kd_weight": 0.9, "label_smoothing": 0.0}
+        document["kd_cold"] = {
+            "temperature": 1.0,
+            "standardise": False,
+            "ce_weight": 0.1,
+            "kd_weight": 0.9,
+            "label_smoothing": 0.0,
+        }
 
     with inside(restored_project) as repo:
         before = {stage.addressing for stage in repo.index.stages}

@@ -20,8 +20,10 @@ def ce(z, y):
     return float(cross_entropy(z, y))
 
 
-def kd(z_s, z_t, tau=TAU):
+def kd(z_s, z_t, tau=TAU, standardise=False):
     """tau^2 KL(teacher || student), averaged over the batch, as a float."""
+    if standardise:
+        z_s, z_t = ((z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7) for z in (z_s, z_t))
     term = kl_div(log_softmax(z_s / tau, 1), log_softmax(z_t / tau, 1), log_target=True, reduction="sum")
     return float(tau**2 * term / len(z_s))
 
@@ -40,6 +42,7 @@ def orc(**changed):
     fields = {
         "beta": 0.6,
         "temperature": TAU,
+        "standardise": False,
         "mixup_alpha": 1.0,
         "pivot_lr_scale": 0.01,
         "promoted": 1,
@@ -57,45 +60,54 @@ def test_scratch_is_cross_entropy(toy_step):
     assert update == {"student": {"ce": pytest.approx(ce(z, s.batch.y))}}
 
 
-def test_kd_weights_cross_entropy_and_the_teacher(toy_step):
+@pytest.mark.parametrize("standardise", [False, True])
+def test_kd_weights_cross_entropy_and_the_teacher(toy_step, standardise):
     s = toy_step(["student"], ["teacher"])
     x, y = s.batch.x, s.batch.y
     z, z_t = train_mode(s.nets["student"], x), s.nets["teacher"].teach(x)
     (update,) = s.run(
-        KD(temperature=TAU, ce_weight=0.6, kd_weight=1.4, label_smoothing=0.0), Leg(("student",), ("teacher",))
+        KD(temperature=TAU, standardise=standardise, ce_weight=0.6, kd_weight=1.4, label_smoothing=0.0),
+        Leg(("student",), ("teacher",)),
     )
     assert update["student"]["ce"] == pytest.approx(0.6 * ce(z, y))
-    assert update["student"]["kd/teacher"] == pytest.approx(1.4 * kd(z, z_t))
+    assert update["student"]["kd/teacher"] == pytest.approx(1.4 * kd(z, z_t, standardise=standardise))
 
 
-def test_takd_learns_only_from_its_predecessor(toy_step):
+@pytest.mark.parametrize("standardise", [False, True])
+def test_takd_learns_only_from_its_predecessor(toy_step, standardise):
     s = toy_step(["student"], ["ta2"])
     x, y = s.batch.x, s.batch.y
     z, z_t = train_mode(s.nets["student"], x), s.nets["ta2"].teach(x)
-    (update,) = s.run(TAKD(temperature=TAU, lam=0.7), Leg(("student",), ("ta2",)))
-    assert update["student"] == {"ce": pytest.approx(0.3 * ce(z, y)), "kd/ta2": pytest.approx(0.7 * kd(z, z_t))}
+    (update,) = s.run(TAKD(temperature=TAU, standardise=standardise, lam=0.7), Leg(("student",), ("ta2",)))
+    assert update["student"] == {
+        "ce": pytest.approx(0.3 * ce(z, y)),
+        "kd/ta2": pytest.approx(0.7 * kd(z, z_t, standardise=standardise)),
+    }
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("normalise", ["sum", "mean"])
 @pytest.mark.parametrize("lam", [0.7, {"teacher": 0.7, "ta1": 0.2, "ta2": 0.5}])
-def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam):
+def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam, standardise):
     guides = ("teacher", "ta1", "ta2")
     s = toy_step(["student"], guides)
     x, y = s.batch.x, s.batch.y
     z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
-    method = DGKD(temperature=TAU, lam=lam, normalise=normalise, survival=1.0, drop_teacher=False)
+    method = DGKD(
+        temperature=TAU, standardise=standardise, lam=lam, normalise=normalise, survival=1.0, drop_teacher=False
+    )
     (update,) = s.run(method, Leg(("student",), guides))
     weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
     factor = 1 if normalise == "sum" else 1 / 3
     expected = {"ce": factor * sum(1 - w for w in weight.values()) * ce(z, y)}
-    expected |= {f"kd/{g}": factor * weight[g] * kd(z, z_g[g]) for g in guides}
+    expected |= {f"kd/{g}": factor * weight[g] * kd(z, z_g[g], standardise=standardise) for g in guides}
     assert update["student"] == pytest.approx(expected)
 
 
 def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
     s = toy_step(["student"], ["teacher", "ta1", "ta2"])
     z = train_mode(s.nets["student"], s.batch.x)
-    method = DGKD(temperature=TAU, lam=0.75, normalise="sum", survival=1.0, drop_teacher=False)
+    method = DGKD(temperature=TAU, standardise=False, lam=0.75, normalise="sum", survival=1.0, drop_teacher=False)
     (update,) = s.run(method, Leg(("student",), ("teacher", "ta1", "ta2")))
     n = 2
     assert update["student"]["ce"] == pytest.approx((n + 1) * (1 - 0.75) * ce(z, s.batch.y))
@@ -104,7 +116,7 @@ def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
 @pytest.mark.parametrize("drop_teacher", [False, True])
 def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teacher):
     guides = ("teacher", "ta1", "ta2")
-    method = DGKD(temperature=TAU, lam=0.7, normalise="sum", survival=0.0, drop_teacher=drop_teacher)
+    method = DGKD(temperature=TAU, standardise=False, lam=0.7, normalise="sum", survival=0.0, drop_teacher=drop_teacher)
     s = toy_step(["student"], guides)
     ran = []
     for g in guides:
@@ -116,25 +128,26 @@ def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teach
 
 def test_guides_survive_with_the_given_probability(toy_step):
     s = toy_step(["student"], ["teacher", "ta1", "ta2"])
-    method = DGKD(temperature=TAU, lam=0.7, normalise="sum", survival=0.75, drop_teacher=False)
+    method = DGKD(temperature=TAU, standardise=False, lam=0.7, normalise="sum", survival=0.75, drop_teacher=False)
     kept = [method.surviving(("teacher", "ta1", "ta2"), s.batch) for _ in range(4000)]
     assert all("teacher" in k for k in kept)
     for ta in ("ta1", "ta2"):
         assert sum(ta in k for k in kept) / 4000 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
 
 
-def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step):
+@pytest.mark.parametrize("standardise", [False, True])
+def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step, standardise):
     peers = ("student", "ta1", "ta2")
     s = toy_step(peers)
     x, y = s.batch.x, s.batch.y
     checked = []
-    generator = DML(temperature=1.0, weight=0.5, peers=None).step(s.nets, Leg(peers), s.batch)
+    generator = DML(temperature=1.0, standardise=standardise, weight=0.5, peers=None).step(s.nets, Leg(peers), s.batch)
     for peer in peers:
         expected = {"ce": ce(train_mode(s.nets[peer], x), y)}
         z = train_mode(s.nets[peer], x)
         for other in peers:
             if other != peer:
-                expected[f"kl/{other}"] = 0.5 / 2 * kd(z, s.nets[other].teach(x), 1.0)
+                expected[f"kl/{other}"] = 0.5 / 2 * kd(z, s.nets[other].teach(x), 1.0, standardise)
         losses = next(generator)
         assert {t: float(v) for t, v in losses[peer].items()} == pytest.approx(expected)
         s.nets[peer].zero_grad()
@@ -165,13 +178,14 @@ def first_step_of_orc(s, method, leg):
     return before, seen, updates
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("guidance", ["individual", "ensemble"])
 @pytest.mark.parametrize("promoted", [1, 2])
-def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted):
+def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted, standardise):
     students = ("student", "ta1", "ta2")
     s = toy_step((*students, "pivot"))
     y, beta = s.batch.y, 0.6
-    method = orc(guidance=guidance, promoted=promoted)
+    method = orc(guidance=guidance, promoted=promoted, standardise=standardise)
     before, seen, updates = first_step_of_orc(s, method, Leg((*students, "pivot")))
     ranked = sorted(students, key=lambda n: ce(before[n], y))
     temporary, others = ranked[:promoted], ranked[promoted:]
@@ -181,17 +195,22 @@ def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted):
     assert set(private) == set(temporary)
     pivot = seen[1]["pivot"]  # after the pivot's own update
     for t in temporary:
-        expected = {"ce": (1 - beta) * ce(before[t], y), "private": beta * kd(before[t], pivot)}
+        expected = {
+            "ce": (1 - beta) * ce(before[t], y),
+            "private": beta * kd(before[t], pivot, standardise=standardise),
+        }
         assert private[t] == pytest.approx(expected)
     assert set(group) == set(others)
     taught = [seen[2][t] for t in temporary]  # after the temporary teachers' own update
     for n in others:
         expected = {"ce": (1 - beta) * ce(before[n], y)}
         if guidance == "individual":
-            expected["group/temporary"] = beta * sum(kd(before[n], z) for z in taught)
-            expected["group/pivot"] = beta * kd(before[n], pivot)
+            expected["group/temporary"] = beta * sum(kd(before[n], z, standardise=standardise) for z in taught)
+            expected["group/pivot"] = beta * kd(before[n], pivot, standardise=standardise)
         else:
-            expected["group/ensemble"] = beta * kd(before[n], torch.stack([*taught, pivot]).mean(0))
+            expected["group/ensemble"] = beta * kd(
+                before[n], torch.stack([*taught, pivot]).mean(0), standardise=standardise
+            )
         assert group[n] == pytest.approx(expected)
 
 

@@ -17,7 +17,9 @@ CHAIN = ("teacher", "ta1", "ta2")
 GROUP = ("student", "ta1", "ta2")
 ON = {"intensive": True, "private": True, "group": True}
 OFF_PIVOT = {**ON, "intensive": False}
-ORC_FIELDS = dict(beta=0.9, temperature=4.0, mixup_alpha=1.0, pivot_lr_scale=0.01, feedback="loss", group=None)
+ORC_FIELDS = dict(
+    beta=0.9, temperature=4.0, standardise=False, mixup_alpha=1.0, pivot_lr_scale=0.01, feedback="loss", group=None
+)
 COOPERATIVE = dict(
     expertise="instance",
     class_recall=0.5,
@@ -33,8 +35,12 @@ COOPERATIVE = dict(
 
 CASES = {
     "scratch": (Scratch(label_smoothing=0.1), ("student",), ()),
-    "kd": (KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0), ("student",), ("teacher",)),
-    "takd": (TAKD(temperature=4.0, lam=0.9), ("student",), ("ta2",)),
+    "kd": (
+        KD(temperature=4.0, standardise=False, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0),
+        ("student",),
+        ("teacher",),
+    ),
+    "takd": (TAKD(temperature=4.0, standardise=False, lam=0.9), ("student",), ("ta2",)),
     **{
         f"multiteacher {weights}": (
             MultiTeacher(
@@ -45,9 +51,9 @@ CASES = {
         )
         for weights in ("average", "entropy", "confidence", "filter")
     },
-    "dml": (DML(temperature=1.0, weight=1.0, peers=None), GROUP, ()),
+    "dml": (DML(temperature=1.0, standardise=False, weight=1.0, peers=None), GROUP, ()),
     "dgkd": (
-        DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=0.5, drop_teacher=True),
+        DGKD(temperature=4.0, standardise=False, lam=0.9, normalise="sum", survival=0.5, drop_teacher=True),
         ("student",),
         CHAIN,
     ),

@@ -81,8 +81,16 @@ MISTAKES = [
     ("seeds", [-1], "seeds.0: must be greater than or equal to 0, got -1"),
     ("seeds", 3, "seeds: must be a valid list, got 3"),
     ("kd.temperature", 0, "kd.temperature: must be greater than or equal to 0.001, got 0"),
-    ("kd.alpha", 0.9, "kd.alpha: unknown key; the keys are temperature, ce_weight, kd_weight, label_smoothing"),
-    ("kd.scale", 1.0, "kd.scale: unknown key; the keys are temperature, ce_weight, kd_weight, label_smoothing"),
+    (
+        "kd.alpha",
+        0.9,
+        "kd.alpha: unknown key; the keys are temperature, standardise, ce_weight, kd_weight, label_smoothing",
+    ),
+    (
+        "kd.scale",
+        1.0,
+        "kd.scale: unknown key; the keys are temperature, standardise, ce_weight, kd_weight, label_smoothing",
+    ),
     ("kd.ce_weight", -0.1, "kd.ce_weight: must be greater than or equal to 0, got -0.1"),
     ("kd.kd_weight", float("inf"), "kd.kd_weight: must be a finite number, got inf"),
     ("takd.lam", 1.1, "takd.lam: must be less than or equal to 1, got 1.1"),

@@ -13,17 +13,18 @@ from pipeline.methods.scratch import Scratch
 from pipeline.methods.takd import TAKD
 
 SCRATCH = Scratch(label_smoothing=0.0)
-KD_ = KD(temperature=4.0, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
+KD_ = KD(temperature=4.0, standardise=False, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
 AVERAGE = MultiTeacher(
     temperature=4.0, standardise=False, weights="average", ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0
 )
-TAKD_ = TAKD(temperature=4.0, lam=0.9)
-DGKD_ = DGKD(temperature=4.0, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
+TAKD_ = TAKD(temperature=4.0, standardise=False, lam=0.9)
+DGKD_ = DGKD(temperature=4.0, standardise=False, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
 SDGKD = replace(DGKD_, survival=0.5)
-DML_ = DML(temperature=1.0, weight=1.0, peers=None)
+DML_ = DML(temperature=1.0, standardise=False, weight=1.0, peers=None)
 ORC_ = ORC(
     beta=0.9,
     temperature=4.0,
+    standardise=False,
     mixup_alpha=1.0,
     pivot_lr_scale=0.1,
     promoted=1,
