@@ -22,7 +22,8 @@ def main(
     """Train the teacher assistant NAME of CHAIN (assistants.NAME, train.*, and the section of the chain's method).
 
     Reads data/prepared and models/CHAIN/AFTER; writes models/CHAIN/NAME: bundles of the chain up to this network, one
-    for each of seeds, or one for all seeds if teacher.per_seed is false.
+    for each of seeds, or one for all seeds if teacher.per_seed is false. The assistant sees the training images that
+    the teacher of its bundle was trained on.
     """
     from pipeline.params.load import load, runtime
     from pipeline.runtime.launch import is_main_process
@@ -46,10 +47,11 @@ def main(
     )
 
     def participants(seed: int) -> Participants:
-        from pipeline.training.participants import create_method, initial_networks
+        from pipeline.training.participants import create_method, initial_networks, learning_from
 
+        start = initial_networks(seed_bundle(predecessor, seed))
         method = create_method(chain, p[chain])
-        networks = method.networks(assistant.arch, initial_networks(seed_bundle(predecessor, seed)))
+        networks = learning_from(method.networks(assistant.arch, start), start["teacher"].sees)
         return Participants(method, networks, {"method": f"assist-{chain}", "student": "student"})
 
     per_seed = p["teacher.per_seed"]

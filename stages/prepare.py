@@ -11,7 +11,8 @@ def main() -> None:
     """Prepare the images of data.source for training.
 
     Writes data/prepared: train.npy, validation.npy and test.npy (uint8; not for streamed images), split.parquet (one
-    row per image), classes.txt and meta.json.
+    row per image), classes.txt and meta.json. With data.label_noise, training labels are replaced by wrong ones, and
+    split.parquet has the true ones too.
     """
     from pipeline.data.prepare import prepare
     from pipeline.data.sources.open import open_source
@@ -25,6 +26,8 @@ def main() -> None:
     counts = ", ".join(f"{n} {split}" for split, n in meta["counts"].items())
     shape = f"{width}x{height}x{meta['in_chans']}"
     print(f"prepared {meta['source']}: {counts} images of {shape}, {meta['num_classes']} classes")
+    if report.wrong is not None:
+        print(f"label noise: {report.wrong} of {meta['counts']['train']} training labels are wrong")
     if report.resized:
         print(f"the images differ in size: all are resized and cropped to {width}x{height} (data.image_size)")
     if report.skipped:

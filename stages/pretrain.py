@@ -11,6 +11,7 @@ OUTS = (Path("models/teacher"), Path("models/takd/teacher"), Path("models/dgkd/t
 def main(seed: Seed = None) -> None:
     """Train the teacher (teacher.*, train.*) by cross-entropy, or take the weights of a checkpoint as they are.
 
+    It sees the share data.teacher_share of the training images, whose rows its bundle records.
     Reads data/prepared; writes the same to models/teacher, models/takd/teacher and models/dgkd/teacher: a bundle seed-N
     for each of seeds, or one bundle for all seeds if teacher.per_seed is false or no teacher is trained.
     """
@@ -19,13 +20,16 @@ def main(seed: Seed = None) -> None:
     from pipeline.storage.atomic import replace_folder
     from pipeline.training.stage import Participants, Stage
 
-    p = load("train", "teacher", "seeds")
+    p = load("train", "teacher", "seeds", "data.teacher_share", "data.seed")
     teacher = p["teacher"]
     epochs = p["train"].epochs if teacher.epochs is None else teacher.epochs
     stage = Stage(
         "stages.pretrain",
         recipe=p["train"].model_copy(update={"epochs": epochs}),
-        parameters={"train": p.plain()["train"], "teacher": teacher.model_dump(exclude={"per_seed"})},
+        parameters={
+            **{key: value for key, value in p.plain().items() if key != "seeds"},
+            "teacher": teacher.model_dump(exclude={"per_seed"}),
+        },
         code=("stages/pretrain.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
         inputs=lambda seed: None if teacher.checkpoint is None else Path(teacher.checkpoint),
@@ -33,6 +37,7 @@ def main(seed: Seed = None) -> None:
 
     def participants(seed: int) -> Participants:
         from pipeline.core.interface import Network
+        from pipeline.data.split import teacher_rows
         from pipeline.errors import ParamsError
         from pipeline.methods.scratch import Scratch
         from pipeline.models.create import create, new_head
@@ -45,7 +50,8 @@ def main(seed: Seed = None) -> None:
             meta = stage.data.meta
             shape = {"num_classes": meta.num_classes, "in_chans": meta.in_chans, "image_size": meta.image_size}
             create(teacher.arch, **shape, checkpoint=teacher.checkpoint)
-        network = Network(teacher.arch, pretrained=teacher.pretrained, checkpoint=teacher.checkpoint)
+        rows = teacher_rows(stage.data.labels("train"), p["data.teacher_share"], p["data.seed"])
+        network = Network(teacher.arch, pretrained=teacher.pretrained, checkpoint=teacher.checkpoint, sees=rows)
         about = {"method": "pretrain", "student": "teacher"}
         return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.data.class_names import write_class_names
 from pipeline.data.decode import fitted
-from pipeline.data.prepared import META
+from pipeline.data.label_noise import noisy_labels, read_confusion
+from pipeline.data.prepared import META, TRUE_LABEL
 from pipeline.data.source import Defaults, Source
 from pipeline.data.split import stratified
 from pipeline.errors import DataError
@@ -33,12 +34,14 @@ class Report:
     resized: whether a size was chosen, because the images differ in size.
     shared: number of distinct test images that are also in train or validation, pixel for pixel; None for a streamed
     data set, because its images are not all read.
+    wrong: number of training labels that label noise made wrong; None without label noise.
     """
 
     meta: dict[str, Any]
     skipped: list[tuple[str, str]]
     shared: int | None
     resized: bool = False
+    wrong: int | None = None
 
 
 class UnequalSizes(DataError):
@@ -90,14 +93,38 @@ def write(source: Source, data: Any, folder: Path) -> Report:
     Images that differ in size are resized to `common_size`, unless `data.image_size` says otherwise.
     """
     chosen = choose(source, data)
+    noisy = training_labels(source, data, chosen)
     size = source.defaults.image_size if data.image_size is None else data.image_size
+    resized = False
     try:
-        return write_sized(source, data, folder, chosen, size)
+        report = write_sized(source, data, folder, chosen, noisy, size)
     except UnequalSizes:
         if source.manifest is not None:
             raise
-        size = common_size(source, *chosen["train"])
-    return replace(write_sized(source, data, folder, chosen, size), resized=True)
+        size, resized = common_size(source, *chosen["train"]), True
+        report = write_sized(source, data, folder, chosen, noisy, size)
+    return replace(report, resized=resized, wrong=None if noisy is None else n_wrong(source, chosen, noisy))
+
+
+def training_labels(source: Source, data: Any, chosen: Chosen) -> np.ndarray | None:
+    """The labels of the training images after label noise, [N] int64; None without noise."""
+    if not data.label_noise:  # none or 0
+        return None
+    noise = data.label_noise
+    if isinstance(noise, str):
+        noise = read_confusion(Path(data.root) / noise, source.classes)
+    return noisy_labels(true_labels(source, chosen), noise, len(source.classes), data.seed)
+
+
+def true_labels(source: Source, chosen: Chosen) -> np.ndarray:
+    """The labels of the training images in the source, [N] int64."""
+    origin, rows = chosen["train"]
+    return source.splits[origin].labels[rows]
+
+
+def n_wrong(source: Source, chosen: Chosen, noisy: np.ndarray) -> int:
+    """The number of training images whose label is not the one in the source.  noisy: [N]."""
+    return int((noisy != true_labels(source, chosen)).sum())
 
 
 def common_size(source: Source, origin: str, rows: np.ndarray) -> int:
@@ -110,8 +137,13 @@ def common_size(source: Source, origin: str, rows: np.ndarray) -> int:
     return min(LARGEST_AUTO, int(np.median(sides)))
 
 
-def write_sized(source: Source, data: Any, folder: Path, chosen: Chosen, size: int | None) -> Report:
-    """`write` with images of a size; None: they keep theirs. Raises UnequalSizes if they differ."""
+def write_sized(
+    source: Source, data: Any, folder: Path, chosen: Chosen, noisy: np.ndarray | None, size: int | None
+) -> Report:
+    """`write` with images of a size; None: they keep theirs. Raises UnequalSizes if they differ.
+
+    noisy: the training labels after label noise, [N]; None without noise.
+    """
     sha256 = {}
     pixels: dict[str, Pixels] = {}
     shape = None
@@ -124,7 +156,7 @@ def write_sized(source: Source, data: Any, folder: Path, chosen: Chosen, size: i
         pixels["train"] = sample(source, *chosen["train"], folder / "sample.npy", size)
         shape = pixels["train"].shape
     assert shape is not None
-    write_table(source, chosen, folder)
+    write_table(source, chosen, noisy, folder)
     sha256["split"] = file_digest(folder / "split.parquet")
     sha256["classes"] = file_digest(folder / "classes.txt")
     mean, std = pixels["train"].moments()
@@ -148,14 +180,19 @@ def write_sized(source: Source, data: Any, folder: Path, chosen: Chosen, size: i
     return Report(meta, source.skipped, len(pixels["test"].hashes & known))
 
 
-def write_table(source: Source, chosen: Chosen, folder: Path) -> None:
-    """Write split.parquet (one row per image), classes.txt and, if any image was skipped, skipped.csv."""
+def write_table(source: Source, chosen: Chosen, noisy: np.ndarray | None, folder: Path) -> None:
+    """Write split.parquet (one row per image), classes.txt and, if any image was skipped, skipped.csv.
+
+    noisy: the training labels after label noise, [N]. With noise, the table has a column `true_label` beside `label`,
+    from which networks learn; without noise it has the columns, and the bytes, that it always had.
+    """
     import polars as pl
 
     frames = []
     for split in SPLITS:
         origin, rows = chosen[split]
-        labels = source.splits[origin].labels[rows]
+        true = source.splits[origin].labels[rows]
+        labels = noisy if noisy is not None and split == "train" else true
         frame = pl.DataFrame(
             {
                 "index": np.arange(len(rows)),
@@ -163,6 +200,7 @@ def write_table(source: Source, chosen: Chosen, folder: Path) -> None:
                 "label": labels,
                 "class": [source.classes[label] for label in labels],
                 "split": [split] * len(rows),
+                **({} if noisy is None else {TRUE_LABEL: true}),
             }
         )
         frames.append(frame.hstack(source.manifest.times[origin][rows]) if source.manifest else frame)

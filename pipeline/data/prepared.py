@@ -25,6 +25,7 @@ OUTSIDE = r"^$|^/|\x00|(^|/)\.\.(/|$)"  # paths that are not below the folder of
 META = "meta.json"
 RERUN = "dvc repro prepare"
 COLUMNS = {"index": "Int64", "source": "String", "label": "Int64", "class": "String", "split": "String"}
+TRUE_LABEL = "true_label"  # a column that the table has only with label noise
 STREAMED_COLUMNS = {"size": "Int64", "mtime": "Int64"}
 Positive = Annotated[int, Field(ge=1)]
 Counts = Annotated[dict[str, Positive], Field(min_length=len(SPLITS), max_length=len(SPLITS))]
@@ -106,7 +107,8 @@ class Prepared:
     def table(self) -> Any:
         """One row per image, with columns `index`, `source`, `label`, `class` and `split`.
 
-        A streamed data set adds `size` (bytes) and `mtime` (ns). Raises DataError if the table is damaged.
+        With label noise, `label` and `class` are what networks learn, and a column `true_label` has what the source
+        says. A streamed data set adds `size` (bytes) and `mtime` (ns). Raises DataError if the table is damaged.
         """
         import polars as pl
 
@@ -116,6 +118,8 @@ class Prepared:
         except Exception as error:  # polars raises many types
             raise damaged(file, first_line(error), rerun=RERUN) from None
         expected = {**COLUMNS, **(STREAMED_COLUMNS if self.meta.root is not None else {})}
+        if TRUE_LABEL in table.columns:
+            expected[TRUE_LABEL] = "Int64"
         if {name: str(kind) for name, kind in table.schema.items()} != expected or table.null_count().sum_horizontal()[
             0
         ]:
@@ -124,8 +128,9 @@ class Prepared:
             raise damaged(file, f"its images are not those that {META} counts", rerun=RERUN)
         if self.meta.root is not None and table["source"].str.contains(OUTSIDE).any():
             raise damaged(file, "a path leads out of the folder of the images", rerun=RERUN)
-        if not table["label"].is_between(0, self.meta.num_classes - 1).all():
-            raise damaged(file, f"a label is not below {self.meta.num_classes}", rerun=RERUN)
+        for column in ("label", TRUE_LABEL):
+            if column in expected and not table[column].is_between(0, self.meta.num_classes - 1).all():
+                raise damaged(file, f"a label is not below {self.meta.num_classes}", rerun=RERUN)
         return table
 
     def images(self, split: str) -> np.ndarray:
@@ -144,8 +149,16 @@ class Prepared:
         return images
 
     def labels(self, split: str) -> np.ndarray:
-        """The labels of a split: [N] int64."""
-        return self.table.filter(self.table["split"] == split)["label"].to_numpy().astype(np.int64)
+        """The labels of a split, from which networks learn: [N] int64."""
+        return self.column(split, "label")
+
+    def true_labels(self, split: str) -> np.ndarray:
+        """The labels of a split before label noise: [N] int64."""
+        return self.column(split, TRUE_LABEL if TRUE_LABEL in self.table.columns else "label")
+
+    def column(self, split: str, name: str) -> np.ndarray:
+        """A column of integers of the table, for the images of a split: [N] int64."""
+        return self.table.filter(self.table["split"] == split)[name].to_numpy().astype(np.int64)
 
     def views(
         self,

@@ -22,3 +22,12 @@ def stratified(labels: np.ndarray, n: int, *counters: int | str) -> np.ndarray:
         draw = np.random.default_rng(hash64(*counters, int(label)))
         chosen.append(draw.permutation(rows)[:size])
     return np.sort(np.concatenate(chosen))
+
+
+def teacher_rows(labels: np.ndarray, share: float, seed: int) -> np.ndarray | None:
+    """The training images of teacher and assistants, which do not depend on the seed of a run.
+
+    labels: [N], of all training images.  share: `data.teacher_share`.  seed: `data.seed`.
+    Returns round(share N) rows, at least one, ascending and stratified by class; None for all images.
+    """
+    return None if share == 1 else stratified(labels, max(1, round(share * len(labels))), seed, "teacher_share")

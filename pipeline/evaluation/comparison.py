@@ -11,6 +11,12 @@ from pipeline.evaluation.outcomes import Outcome
 from pipeline.evaluation.statistics import Comparison, compare, verdicts
 
 MARGIN = 1.0  # percentage points; the default of report.margin
+TRAINING_METRICS = {  # of the summary -> of pipeline.evaluation.records.TrainingErrors
+    "teacher_errors": "teacher_errors",
+    "passed_on": "passed_on",
+    "passed_on_by_scratch": "by_scratch",
+    "memorised": "memorised",
+}
 AVERAGED_METRICS = ("top5", "error1", "error5", "nll", "ece")
 
 
@@ -118,6 +124,9 @@ def summary_of(o: Outcome) -> dict[str, Any]:
         measured = [result[metric] for result in o.seeds.values() if metric in result]
         if measured:
             values[metric] = np.mean(measured)
+    for metric, key in TRAINING_METRICS.items():
+        if measured := list(o.training(key).values()):
+            values[metric] = np.mean(measured)
     for part in ("before", "all_data"):
         if part in next(iter(o.seeds.values())):
             values[part] = np.mean(list(o.top1(part=part).values()))
@@ -127,6 +136,7 @@ def summary_of(o: Outcome) -> dict[str, Any]:
             **{name: round(of_seeds[seed], 6) for name, of_seeds in validation.items()},
             "top1": round(last, 6),
             "top1_best": round(o.top1("best")[seed], 6),
+            **{m: round(o.training(key)[seed], 6) for m, key in TRAINING_METRICS.items() if seed in o.training(key)},
         }
         for seed, last in o.top1().items()
     }

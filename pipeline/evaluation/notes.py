@@ -11,6 +11,8 @@ from pipeline.evaluation.outcomes import Outcome
 FEW_IMAGES = 100  # test images below which a warning appears
 FEW_OF_A_CLASS = 5  # test images of a class below which a warning appears
 
+NO_FALSE_KNOWLEDGE = "no teacher errs on the training images, so there is no false knowledge that a student could learn"
+
 
 def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, teacher_per_seed: bool) -> list[str]:
     """Return one line for each note on the results, for the terminal, results/table.md and the page.
@@ -26,8 +28,15 @@ def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, te
         *([missing] if missing else []),
         *(note for o in outcomes if (note := divergence_note(o))),
         *([teacher_note(teacher_per_seed)] if outcomes[0].n_seeds > 1 else []),
+        *([NO_FALSE_KNOWLEDGE] if teachers_never_err(outcomes) else []),
         *([] if labels is None else split_warnings(labels, len(outcomes[0].classes))),
     ]
+
+
+def teachers_never_err(outcomes: list[Outcome]) -> bool:
+    """Return whether teachers were measured on training images and none of them made an error."""
+    shares = [share for o in outcomes for share in o.training("teacher_errors").values()]
+    return bool(shares) and not any(shares)
 
 
 def teacher_note(per_seed: bool) -> str:

@@ -4,13 +4,15 @@ The module does not format, draw or load a network, and it imports no torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.evaluation.false_knowledge import passed_on
+from pipeline.evaluation.predictions import read_training
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.statistics import Estimate, estimate, image_interval, proportion_interval
 from pipeline.storage.documents import damaged
@@ -33,6 +35,8 @@ class Outcome:
         cost: The content of results/cost/NAME.json.
         student: Name of the trained student, or None if the method trains a group.
         members: Names of the group's members; empty if the method trains a student.
+        by_scratch: Maps a seed to the share of the teachers' errors on training images on which the student of plain
+            cross-entropy gives the same wrong class; only seeds whose teachers err and that ended in `scratch` too.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Outcome:
     cost: dict[str, Any]
     student: str | None
     members: list[str]
+    by_scratch: dict[int, float] = field(default_factory=dict)
 
     @property
     def final_networks(self) -> list[str]:
@@ -70,6 +75,17 @@ class Outcome:
             part: The part of a seed's results to read: "networks", or for a group also "before" or "all_data".
         """
         return {seed: self.mean(result[part], which, "top1") for seed, result in self.seeds.items()}
+
+    def training(self, key: str) -> dict[int, float]:
+        """Return a fraction of the entry `training` by seed, without seeds that have none.
+
+        Args:
+            key: A key of pipeline.evaluation.records.TrainingErrors, or "by_scratch".
+        """
+        if key == "by_scratch":
+            return self.by_scratch
+        found = {seed: (result.get("training") or {}).get(key) for seed, result in self.seeds.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
 
     def mean(self, networks: dict[str, Any], which: str, metric: str) -> float:
         """Return the mean of a metric over the final networks."""
@@ -135,7 +151,33 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
         if (other.classes, other.n_images) != (found[0].classes, found[0].n_images):
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
             raise DataError(f"{names} are of different test images or classes: run `dvc repro`")
-    return found
+    scratch = next((o for o in found if o.kind == "scratch" and not o.control), None)
+    return [replace(o, by_scratch=coincidence(o, scratch, results)) for o in found] if scratch else found
+
+
+def coincidence(o: Outcome, scratch: Outcome, results: Path) -> dict[int, float]:
+    """Return `Outcome.by_scratch` of a method.
+
+    Args:
+        o: The method.
+        scratch: The method that trains the student by plain cross-entropy.
+        results: The folder results/.
+
+    Raises:
+        DataError: If a file is missing or damaged, or if the two were measured on different images.
+    """
+    shares = {}
+    for seed in o.training("passed_on"):
+        if not (scratch.seeds.get(seed) or {}).get("training"):
+            continue
+        files = [results / "predictions" / f"{name}.training.parquet" for name in (o.name, scratch.name)]
+        own, other = (read_training(f, seed, x.seeds[seed]["training"]) for f, x in zip(files, (o, scratch)))
+        if not np.array_equal(own["index"], other["index"]) or not np.array_equal(own["true"], other["true"]):
+            raise DataError(f"{files[0]} and {files[1]} are of different training images: run `dvc repro`")
+        share = passed_on(other["student"], own["teachers"], own["true"])
+        if share is not None:
+            shares[seed] = share
+    return shares
 
 
 def outcome(name: str, control: bool, against: tuple[str, ...], seeds: list[int], results: Path) -> Outcome:

@@ -1,22 +1,29 @@
-"""The logits of a method on the test split, results/predictions/METHOD.parquet: written by evaluate, read by report."""
+"""What a method's networks answer, image by image: written by evaluate, read by report.
+
+results/predictions/METHOD.parquet holds logits on the test split; METHOD.training.parquet beside it holds the classes
+that the student and its teachers give to training images.
+"""
 
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from pipeline.errors import DataError, first_line
+from pipeline.evaluation.false_knowledge import passed_on
 from pipeline.storage.atomic import replace_file
 from pipeline.storage.documents import damaged
 
 CHECKSUM = "sha256"  # key of the file's metadata
 COLUMNS = ("seed", "network", "index", "label", "prediction", "logits")
+TRAINING_COLUMNS = ("seed", "index", "true", "student", "teachers")
 
 
 def write_predictions(file: Path, tables: list[pl.DataFrame]) -> None:
-    """Write tables of predictions (pipeline.evaluation.testing.predictions) to one file, one after another."""
+    """Write tables (pipeline.evaluation.testing.predictions, training_answers) to one file, one after another."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content, table = io.BytesIO(), pl.concat(tables)
     table.write_parquet(content, compression="zstd", statistics=False, metadata={CHECKSUM: checksum(table)})
@@ -65,3 +72,32 @@ def read_logits(file: Path, seed: int, network: str, correct: np.ndarray, n_clas
     if labels.min() < 0 or labels.max() >= n_classes or ((logits.argmax(1) == labels) != correct).any():
         raise damaged(file, f"its predictions of seed {seed} are not those that results/eval describes")
     return logits, labels
+
+
+def read_training(file: Path, seed: int, training: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the answers of a student and its teachers on training images: index, true, student, teachers, [N] int64.
+
+    Args:
+        file: The method's answers.
+        seed: The seed to keep.
+        training: The entry `training` of this seed in results/eval.
+
+    Raises:
+        DataError: If the file is missing or damaged, or if its answers are not those that were evaluated.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} is missing: run `dvc repro`")
+    try:
+        table = pl.read_parquet(file)
+        intact = pl.read_parquet_metadata(file).get(CHECKSUM) == checksum(table)
+        rows = table.filter(pl.col("seed") == seed)
+        answers = {name: rows[name].to_numpy().astype(np.int64) for name in TRAINING_COLUMNS[1:]}
+    except Exception as error:  # polars and NumPy raise many types
+        raise damaged(file, first_line(error)) from None
+    if not intact:
+        raise damaged(file, "its content does not have its checksum")
+    share = passed_on(answers["student"], answers["teachers"], answers["true"])
+    unequal = training["passed_on"] is not None and (share is None or abs(share - training["passed_on"]) > 1e-5)
+    if tuple(table.columns) != TRAINING_COLUMNS or len(rows) != training["images"] or unequal:
+        raise damaged(file, f"its answers of seed {seed} are not those that results/eval describes")
+    return answers

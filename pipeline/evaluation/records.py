@@ -35,11 +35,25 @@ class TestedNetwork(Document):
     validation: Validation | None
 
 
+class TrainingErrors(Document):
+    """What a student took over on training images (pipeline.evaluation.false_knowledge), as fractions.
+
+    images: number of images measured.  wrong_labels: of the images, by label noise.  memorised: of the wrong labels, by
+    the student.  teacher_errors: of the images; None without a teacher.  passed_on: of the teachers' errors.
+    """
+
+    images: Positive
+    wrong_labels: Fraction
+    memorised: Fraction | None
+    teacher_errors: Fraction | None
+    passed_on: Fraction | None
+
+
 class TestedSeed(Document):
     """The results of one seed.
 
-    guides, per_class, agreement and false_knowledge belong to a student; before and all_data to a group.  right:
-    whether each prediction is correct, as hexadecimal digits.
+    guides, per_class, agreement, false_knowledge and training belong to a student; before and all_data to a group.
+    right: whether each prediction is correct, as hexadecimal digits.
     """
 
     networks: Annotated[dict[NetworkName, TestedNetwork], Field(min_length=1)]
@@ -47,6 +61,7 @@ class TestedSeed(Document):
     per_class: list[Fraction | None] = Field(default_factory=list)
     agreement: Fraction | None = None
     false_knowledge: Fraction | None = None
+    training: TrainingErrors | None = None
     before: dict[NetworkName, TestedNetwork] = Field(default_factory=dict)
     all_data: dict[NetworkName, TestedNetwork] = Field(default_factory=dict)
     right: Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")]

@@ -4,6 +4,7 @@ The module formats numbers and computes none beyond means. It reads no file.
 """
 
 from dataclasses import dataclass
+from statistics import mean, stdev
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -17,6 +18,12 @@ VERDICT = "verdict"
 BEST = "test, best on val. (%)"  # test top-1 of the weights that are best on validation
 BROKEN = (VERDICT, BEST, "vs ")  # columns whose text is broken into lines where a table is too wide for the terminal
 GROUP_HEADER = ("method", "test top-1, mean of members (%)", "members", "parameters", "train (s)")
+FALSE_KNOWLEDGE = {  # header -> key of `Outcome.training`
+    "teachers err (%)": "teacher_errors",
+    "passed on (%)": "passed_on",
+    "same by scratch (%)": "by_scratch",
+    "wrong labels learnt (%)": "memorised",
+}
 NONE = "-"  # the cell of a number that does not exist
 
 
@@ -96,6 +103,7 @@ def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> l
         Table("Controls", header, [row(o) for o in students if o.control]),
         group_table([o for o in outcomes if not o.student], uncertainty),
         control_table(outcomes, margin),
+        false_knowledge_table(students),
     ]
     return [part for part in parts if part.rows]
 
@@ -143,6 +151,30 @@ def control_table(outcomes: list[Outcome], margin: float) -> Table:
         for (name, control), c in compare_to_controls(outcomes, margin).items()
     ]
     return Table("Against the control that a method names", ("method", "control", "difference (pp)", VERDICT), rows)
+
+
+def false_knowledge_table(students: list[Outcome]) -> Table:
+    """Return the table of what students took over on training images (pipeline.evaluation.false_knowledge).
+
+    It has no rows if no teacher errs and no label is wrong. Without wrong labels it has no column about them, and no
+    rows of methods without teachers.
+    """
+    noise = any(share for o in students for share in o.training("wrong_labels").values())
+    columns = FALSE_KNOWLEDGE if noise else {k: v for k, v in FALSE_KNOWLEDGE.items() if v != "memorised"}
+    shown = [o for o in students if o.training("teacher_errors") or (noise and o.training("memorised"))]
+    if not noise and not any(share for o in shown for share in o.training("teacher_errors").values()):
+        shown = []
+    rows = [(o.name, *(format_shares(o.training(key)) for key in columns.values())) for o in shown]
+    n = int(next(iter(shown[0].training("images").values()))) if shown else 0
+    return Table(f"False knowledge, on {n:,} training images with their true labels", ("method", *columns), rows)
+
+
+def format_shares(shares: dict[int, float]) -> str:
+    """Return fractions of seeds in percent: "mean ± sd", or the value of a single seed."""
+    values = [100 * share for share in shares.values()]
+    if not values:
+        return NONE
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:

@@ -1,9 +1,10 @@
-"""Evaluation of trained networks on the test split.
+"""Evaluation of trained networks on the test split, and of what students took over on the training images.
 
 The module loads bundles and runs their networks. It knows which networks a method starts from and produces, but not
 how they were trained.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 
 from pipeline.data.prepared import Prepared
-from pipeline.evaluation import metrics
+from pipeline.data.split import stratified
+from pipeline.evaluation import false_knowledge, metrics
 from pipeline.storage.bundle import Bundle
 
 BATCH_SIZE = 512
+MOST_TRAINING = 10_000  # training images on which false knowledge is measured
 DECIMALS = 6  # of what is written; further decimals vary between processors
 
 
@@ -27,26 +30,64 @@ class Tester:
 
     def __init__(self, data: Prepared):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.data = data
         self.views = data.views("test", device=self.device)
         self.labels = data.labels("test")
-        self.cached_logits: dict[tuple[Path, str, str], np.ndarray] = {}
+        self.cached_logits: dict[tuple[Path, str, str, str], np.ndarray] = {}
 
-    def logits(self, bundle: Bundle, name: str, which: str) -> np.ndarray:
-        """Return a network's logits on the test split, [N, C] float32, computing them on the first call only.
+    def logits(self, bundle: Bundle, name: str, which: str, split: str = "test") -> np.ndarray:
+        """Return a network's logits, [N, C] float32, computing them on the first call only.
 
         Args:
             bundle: The bundle that holds the network.
             name: The network's name in the bundle.
             which: The weights, "last" or "best" (on validation).
+            split: "test", or "train" for the images of `training_rows`, without augmentation.
         """
-        key = (bundle.folder, name, which)
+        key = (bundle.folder, name, which, split)
         if key not in self.cached_logits:
             network = bundle.load(name, which).to(self.device)
-            batches = torch.arange(len(self.labels), device=self.device).split(BATCH_SIZE)
+            views = self.views if split == "test" else self.training_views
+            rows = np.arange(len(self.labels)) if split == "test" else self.training_rows
             with torch.inference_mode():
-                z = torch.cat([network(self.views.plain(batch)) for batch in batches])
+                z = torch.cat(
+                    [network(views.plain(b.to(self.device))) for b in torch.as_tensor(rows).split(BATCH_SIZE)]
+                )
             self.cached_logits[key] = z.float().cpu().numpy()
         return self.cached_logits[key]
+
+    @cached_property
+    def training_views(self) -> Any:
+        """The training images, without augmentation."""
+        return self.data.views("train", device=self.device, pad=0, flip=False)
+
+    @cached_property
+    def training_rows(self) -> np.ndarray:
+        """The training images on which false knowledge is measured: all, or MOST_TRAINING of them, [N] int64."""
+        labels = self.data.labels("train")
+        n = len(labels)
+        return np.arange(n) if n <= MOST_TRAINING else stratified(labels, MOST_TRAINING, "false knowledge")
+
+    def evaluate_training(self, folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Measure what the student of one seed took over on the training images, with the last weights of all.
+
+        Args:
+            folder: The seed's bundle, models/students/METHOD/seed-N.
+            metadata: The content of its run.json.
+
+        Returns:
+            The entry `training` of the seed in results/eval/METHOD.json, and the table of `training_answers`.
+        """
+        rows = self.training_rows
+        labels, true = self.data.labels("train")[rows], self.data.true_labels("train")[rows]
+        student = self.logits(Bundle.read(folder), metadata["student"], "last", "train").argmax(1)
+        teachers = None
+        if names := metadata.get("teachers"):
+            bundle = Bundle.read(Path(metadata["after"]))
+            teachers = false_knowledge.answers([self.logits(bundle, name, "last", "train") for name in names])
+        found = false_knowledge.describe(student, teachers, labels, true)
+        rounded = {k: round(v, DECIMALS) if isinstance(v, float) else v for k, v in found.items()}
+        return rounded, training_answers(metadata["seed"], rows, true, student, teachers)
 
     def evaluate_seed(self, folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Evaluate all networks of one seed.
@@ -127,6 +168,34 @@ def predictions(seed: int, name: str, z: np.ndarray, labels: np.ndarray) -> Any:
             "logits": pl.Series(z.astype(np.float32), dtype=logits) if n else pl.Series([], dtype=logits),
         }
     )
+
+
+def training_answers(
+    seed: int, rows: np.ndarray, true: np.ndarray, student: np.ndarray, teachers: np.ndarray | None
+) -> Any:
+    """Return a polars data frame with one row per training image: seed, index, true, student, teachers.
+
+    Args:
+        seed: The seed.
+        rows: The rows of the images in the training split, [N].
+        true: Their true labels, [N].
+        student: The classes that the student predicts, [N].
+        teachers: The answers of its teachers, [N]; None, which is written as -1, without teachers.
+    """
+    import polars as pl
+
+    teachers = np.full(len(rows), -1) if teachers is None else teachers
+    columns = {"index": rows, "true": true, "student": student, "teachers": teachers}
+    return pl.DataFrame(
+        {"seed": pl.Series([seed] * len(rows), dtype=pl.Int64)}
+        | {name: pl.Series(values, dtype=pl.Int64) for name, values in columns.items()}
+    )
+
+
+def no_training_answers() -> Any:
+    """Return the data frame of :func:`training_answers` without rows, for a group, or if all seeds diverged."""
+    empty = np.zeros(0, np.int64)
+    return training_answers(0, empty, empty, empty, empty)
 
 
 def no_predictions(n_classes: int) -> Any:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.models.names import known, nearest
@@ -24,6 +24,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
         *unknown_networks(values),
         *chain(values),
         *streaming(values),
+        *noise(values),
         *training(values),
         *seeds(values),
         *exported(values),
@@ -108,6 +109,21 @@ def streaming(values: dict[str, Any]) -> Iterator[str]:
     streams = data.storage == "stream" or (data.source == "imagenet" and data.storage is None)
     if streams and train.pad is not None:
         yield f"train.pad: must be auto for streamed images, which get a crop of random size, got {train.pad}"
+
+
+def noise(values: dict[str, Any]) -> Iterator[str]:
+    """A confusion file on which the pipeline would not depend, or that does not exist."""
+    data = values["data"]
+    if not isinstance(data.label_noise, str):
+        return
+    path = PurePosixPath(data.label_noise)
+    if path.is_absolute() or ".." in path.parts:
+        yield (
+            "data.label_noise: must be a path relative to data.root that stays below it, because the pipeline depends "
+            f"on that folder, got {shown(data.label_noise)}"
+        )
+    elif not os.path.isfile(file := os.path.join(data.root, path)):
+        yield f"data.label_noise: the file {shown(file)} does not exist; write a path relative to data.root"
 
 
 def training(values: dict[str, Any]) -> Iterator[str]:

@@ -64,7 +64,17 @@ class Data(Section):
         "validation images to split off the training data, stratified: a number or a fraction; auto: 400 for digits, "
         "else 0.1"
     )
-    seed: Seed = doc("seed of the split")
+    seed: Seed = doc("seed of the split, of the label noise and of the teacher's share")
+    label_noise: OrNone[Annotated[float, Field(ge=0, lt=1)] | PathText] = doc(
+        "wrong labels of training images; validation and test stay clean. A fraction of the images, stratified, gets "
+        "labels drawn uniformly from the other classes; a path relative to data.root is that of a CSV file with the "
+        "probabilities of the labels that each class gets; none or 0: the labels of the data"
+    )
+    teacher_share: float = doc(
+        "fraction of the training images, stratified, on which teacher and assistants are trained; students see all",
+        gt=0,
+        le=1,
+    )
     on_error: Literal["fail", "skip"] = doc("what to do with a file that is not a readable image")
     image_column: Auto[Text] = doc("parquet: the column of images; auto: detect it")
     label_column: Auto[Text] = doc("parquet: the column of labels; auto: detect it")

@@ -45,13 +45,18 @@ Networks = dict[NetworkName, NetworkDocument]
 
 
 class RunDocument(Document):
-    """run.json: what one seed trained, and the bundle that it started from.  student: None for a group."""
+    """run.json: what one seed trained, and the bundle that it started from.
+
+    student: None for a group.  guides: networks that did not learn.  teachers: networks of the bundle from which the
+    student learnt: guides, or networks that learnt from there on, such as ORC's pivot.
+    """
 
     method: str
     is_: str = Field(alias="is")
     student: NetworkName | None
     members: list[NetworkName]
     guides: list[NetworkName]
+    teachers: list[NetworkName] = Field(default_factory=list)
     after: str | None
     seed: Count
 

@@ -1,9 +1,12 @@
 """What a stage trains: the method by the name of its file, and the networks that it starts from."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.core.interface import Method, Network
 from pipeline.errors import ParamsError
@@ -47,3 +50,11 @@ def initial_networks(bundle: Path | None) -> dict[str, Network]:
         )
         for name, record in read.networks.items()
     }
+
+
+def learning_from(networks: Mapping[str, Network], rows: np.ndarray | None) -> dict[str, Network]:
+    """The networks of a run, of which those that learn do so on these training images.
+
+    rows: [N], ascending; None: all images, also for a network that was trained on some of them before (ORC's pivot).
+    """
+    return {name: replace(network, sees=rows) if network.learns else network for name, network in networks.items()}

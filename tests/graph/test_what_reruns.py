@@ -37,7 +37,9 @@ PARAMETERS = {
     "student.after": ("ta1", {"chain@takd", "chain@dgkd", "report"}),
     "assistants.ta2.arch": ("tiny_plain2_32", {"assist-takd@ta2", "assist-dgkd@ta2", "group", "report", "export"}),
     "train.lr": (0.05, {*TRAINING, "report"}),
-    "data.seed": (1, {"prepare", "report", "export"}),
+    "data.seed": (1, {"prepare", "pretrain", "report", "export"}),
+    "data.label_noise": (0.2, {"prepare", "report", "export"}),
+    "data.teacher_share": (0.5, {"prepare", "pretrain", "report", "export"}),  # prepare writes the same again
     "teacher.per_seed": (False, {"pretrain", *LINKS, "report", "export"}),
     "seeds": ([0, 1], {*TRAINING, "report"}),
     "methods.kd.control": (True, {"report", "members"}),  # members trains only if a method uses them
@@ -66,6 +68,7 @@ FILES = {
     "stages/complete.py": {"complete"},
     "pipeline/evaluation/page/page.html.j2": {"report"},  # the page
     "pipeline/evaluation/metrics.py": {*EVERY_EVALUATE, "report"},
+    "pipeline/evaluation/false_knowledge.py": {*EVERY_EVALUATE, "report"},
     "pipeline/export/card.md.j2": {"export"},
     "data/digits/README.md": {"prepare"},
     "README.md": set(),

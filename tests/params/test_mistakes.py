@@ -39,6 +39,22 @@ MISTAKES = [
     ("data.source", "mnist", "data.source: must be"),
     ("data.validation", 1.5, "data.validation: must be"),
     ("data.limit", 0, "data.limit: must be greater than or equal to 1 or auto, got 0"),
+    ("data.label_noise", 1.0, "data.label_noise: must be less than 1 or a valid string or none, got 1.0"),
+    ("data.label_noise", -0.1, "data.label_noise: must be greater than or equal to 0"),
+    ("data.label_noise", float("nan"), "data.label_noise: must be"),
+    ("data.label_noise", True, "data.label_noise: must be"),
+    ("data.label_noise", [], "data.label_noise: must be"),
+    ("data.label_noise", "", "data.label_noise: must be"),
+    ("data.label_noise", None, "data.label_noise: null is not allowed: write none"),
+    ("data.label_noise", "0.2", "data.label_noise: the file 'data/digits/0.2' does not exist"),
+    ("data.label_noise", "no.csv", "data.label_noise: the file 'data/digits/no.csv' does not exist"),
+    ("data.label_noise", ".", "data.label_noise: the file 'data/digits/.' does not exist"),
+    ("data.label_noise", "../x.csv", "data.label_noise: must be a path relative to data.root that stays below it"),
+    ("data.label_noise", "/etc/passwd", "data.label_noise: must be a path relative to data.root that stays below it"),
+    ("data.teacher_share", 0.0, "data.teacher_share: must be greater than 0, got 0.0"),
+    ("data.teacher_share", 1.5, "data.teacher_share: must be less than or equal to 1, got 1.5"),
+    ("data.teacher_share", "half", "data.teacher_share: must be a valid number, got 'half'"),
+    ("data.teacher_share", None, "data.teacher_share: must be a valid number, got null"),
     ("data.limit", "atuo", "data.limit: must be a valid integer or auto, got 'atuo'"),
     ("train.lr", None, "train.lr: null is not allowed: write auto"),
     ("train.gamma", None, "train.gamma: must be a valid number, got null"),
@@ -192,7 +208,7 @@ def test_auto_and_none_are_the_defaults_of_all_optional_keys():
         for key in type(value).model_fields
         if getattr(value, key) is None
     }
-    assert absent == {*AUTO, "teacher.checkpoint", "train.clip_grad_norm"}
+    assert absent == {*AUTO, "data.label_noise", "teacher.checkpoint", "train.clip_grad_norm"}
 
 
 def test_plain_parameters_round_trip_through_params_yaml(tmp_path):

@@ -11,7 +11,8 @@ FORMATS = ("jpg", "png", "webp", "bmp")
 
 
 def section(source: str, root: Path, **changed) -> SimpleNamespace:
-    nulls = dict.fromkeys(("storage", "image_size", "limit", "validation", "image_column", "label_column"))
+    keys = ("storage", "image_size", "limit", "validation", "image_column", "label_column", "label_noise")
+    nulls = dict.fromkeys(keys)
     return SimpleNamespace(**nulls | {"source": source, "root": str(root), "seed": 0, "on_error": "fail"} | changed)
 
 
