@@ -1,0 +1,124 @@
+"""Run the study: for each dataset and level of noise, tune the methods, train all seeds, and keep the results.
+
+Each cell is one run of the pipeline. A cell that is finished is not run again, and one that was stopped goes on where
+it was, because DVC, the checkpoint store and the search resume.
+"""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.errors import ParamsError, UserError
+from stages.command import command
+
+HERE = Path(__file__).parent
+PARAMS = Path("params.yaml")
+SUMMARY = "summary.json"
+NETWORKS = ("prepare", "pretrain", "group", "chain")  # stages that the search needs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One dataset at one level of noise.
+
+    name: of its folder of results, DATASET-NOISE.  overrides: what `dvc exp run -S` sets.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a YAML file."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(file.read_text())
+
+
+def cells_of(study: dict[str, Any], roots: dict[str, str], all_methods: list[str]) -> list[Cell]:
+    """The cells of a study.
+
+    study: the content of study.yaml.  roots: data.root by dataset.  all_methods: those of params.yaml.
+    Raises ParamsError if a dataset or a method does not exist.
+    """
+    if unknown := [*(roots.keys() - study["datasets"].keys()), *(set(study["methods"]) - set(all_methods))]:
+        raise ParamsError(f"the study has no dataset, or params.yaml no method, of the name {unknown[0]!r}")
+    left_out = tuple(f"~methods.{name}" for name in all_methods if name not in study["methods"])
+    seeds = f"seeds=[{','.join(map(str, study['seeds']))}]"
+    cells = []
+    for dataset, overrides in study["datasets"].items():
+        root = (f"data.root={roots[dataset]}",) if dataset in roots else ()
+        for noise in study["noise"]:
+            given = (*overrides, *root, f"data.label_noise={noise}", seeds, *left_out)
+            cells.append(Cell(f"{dataset}-{noise}", given))
+    return cells
+
+
+def call(*arguments: str) -> None:
+    """Run a command, whose output is shown. Raises UserError if it fails."""
+    print("$", " ".join(["python", *arguments]), flush=True)
+    if subprocess.run([sys.executable, *arguments], check=False).returncode:
+        raise UserError(f"python {' '.join(arguments)} failed; run the study again once that is mended")
+
+
+def run_cell(cell: Cell, folder: Path, jobs: int) -> None:
+    """Run one cell in this working tree, whose params.yaml it replaces.
+
+    folder: gets params.yaml after the search, tune/METHOD.csv, and at the end summary.json.
+    """
+    tuned = folder / PARAMS.name
+    if tuned.exists():
+        shutil.copyfile(tuned, PARAMS)
+    else:
+        PARAMS.write_bytes(subprocess.run(["git", "show", f"HEAD:{PARAMS}"], capture_output=True, check=True).stdout)
+        call("-m", "dvc", "exp", "run", "check", *(part for o in cell.overrides for part in ("-S", o)))
+        call("-m", "dvc", "repro", *NETWORKS)
+        call("-m", "stages.tune", "all", "--write", *(["--jobs", str(jobs)] if jobs > 1 else []))
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree("results/tune", folder / "tune", dirs_exist_ok=True)
+        shutil.copyfile(PARAMS, tuned.with_suffix(".partial"))
+        tuned.with_suffix(".partial").replace(tuned)
+    if jobs > 1:
+        call("-m", "stages.parallel", "report", "--jobs", str(jobs))
+    else:
+        call("-m", "dvc", "repro", "report")
+    shutil.copyfile(f"results/{SUMMARY}", folder / f"{SUMMARY}.partial")
+    (folder / f"{SUMMARY}.partial").replace(folder / SUMMARY)
+
+
+def main(
+    root: Annotated[
+        list[str] | None, typer.Option(metavar="DATASET=FOLDER", help="The folder of a dataset, its data.root.")
+    ] = None,
+    study: Annotated[Path, typer.Option(help="The file that describes the study.")] = HERE / "study.yaml",
+    results: Annotated[Path, typer.Option(help="The folder of results.")] = HERE / "results",
+    jobs: Annotated[int, typer.Option(help="Trainings at the same time.", min=1)] = 1,
+) -> None:
+    """Run every cell of the study that has no results yet, one after the other, and restore params.yaml at the end.
+
+    Run it in a clone of its own: it replaces params.yaml and the outputs of the pipeline. If it is killed, the same
+    command goes on.
+    """
+    roots = dict(part.split("=", 1) for part in root or [] if "=" in part)
+    if len(roots) < len(root or []):
+        raise ParamsError("--root: must be DATASET=FOLDER, once for each dataset")
+    committed = subprocess.run(["git", "show", f"HEAD:{PARAMS}"], capture_output=True, check=True).stdout
+    PARAMS.write_bytes(committed)
+    all_methods = list(read_yaml(PARAMS)["methods"])
+    for cell in cells_of(read_yaml(study), roots, all_methods):
+        if (results / cell.name / SUMMARY).exists():
+            print(f"{cell.name}: has results")
+            continue
+        print(f"{cell.name}: running")
+        run_cell(cell, results / cell.name, jobs)
+    PARAMS.write_bytes(committed)
+    print("all cells have results; draw them by `python -m studies.false_knowledge.figure`")
+
+
+if __name__ == "__main__":
+    command(main)
