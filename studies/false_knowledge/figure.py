@@ -15,7 +15,17 @@ MEASURES = {  # column of results.csv -> axis of the figure and header of the ta
     "passed_on": "teachers' errors passed on (%)",
     "top1": "test top-1 (%)",
 }
-COLUMNS = ("dataset", "noise", "method", "seed", "top1", "teacher_errors", "passed_on", "by_scratch", "memorised")
+COLUMNS: tuple[str, ...] = (
+    "dataset",
+    "noise",
+    "method",
+    "seed",
+    "top1",
+    "teacher_errors",
+    "passed_on",
+    "by_scratch",
+    "memorised",
+)
 
 
 def rows_of(results: Path) -> list[tuple[Any, ...]]:
@@ -135,7 +145,8 @@ def main(results: Annotated[Path, typer.Option(help="The folder of results.")] =
     import polars as pl
 
     rows = rows_of(results)
-    pl.DataFrame(rows, list(COLUMNS), orient="row", infer_schema_length=None).write_csv(results / "results.csv")
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(COLUMNS)}
+    pl.DataFrame(columns).write_csv(results / "results.csv")
     (results / "table.md").write_text(table(rows))
     figure(rows, results / "figure.svg")
     print(table(rows))
