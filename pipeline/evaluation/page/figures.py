@@ -39,6 +39,7 @@ STYLE: Any = {
 }
 SIZE = (4.4, 3.1)  # inches
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for color blindness
+MARKERS = "osD^vP*Xhd<>"
 DASHES = ("-", "--", ":", "-.")
 HATCHES = ("", "//", "..", "xx", "--", "oo")
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
