@@ -64,7 +64,7 @@ def main(
             "teachers": [name for name, network in start.items() if network.weights in used] if student else [],
             "after": bundle and bundle.as_posix(),
         }
-        return Participants(teaching, networks, about)
+        return Participants(teaching, networks, about, student_arch=p["student.arch"])
 
     outputs = stage.train(p["seeds"] if seed is None else [seed], participants)
     if not is_main_process():

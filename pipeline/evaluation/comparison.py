@@ -131,6 +131,7 @@ def summary_of(o: Outcome) -> dict[str, Any]:
         if part in next(iter(o.seeds.values())):
             values[part] = np.mean(list(o.top1(part=part).values()))
     values = {k: round(float(v), 6) if k != "n" else v for k, v in values.items()}
+    values["forward_equivalents"] = rounded(o.forward_equivalents)
     values["seeds"] = {
         str(seed): {
             **{name: round(of_seeds[seed], 6) for name, of_seeds in validation.items()},

@@ -8,6 +8,10 @@ import numpy as np
 from pipeline.evaluation.comparison import no_comparison
 from pipeline.evaluation.outcomes import Outcome
 
+COST = (
+    "cost: multiply-adds of all training that a student (or a group) needs, in forward passes of the student on one "
+    "image; given a teacher, the training of the teacher is left out; train (s) is the time of the last run alone"
+)
 FEW_IMAGES = 100  # test images below which a warning appears
 FEW_OF_A_CLASS = 5  # test images of a class below which a warning appears
 
@@ -28,6 +32,7 @@ def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, te
         *([missing] if missing else []),
         *(note for o in outcomes if (note := divergence_note(o))),
         *([teacher_note(teacher_per_seed)] if outcomes[0].n_seeds > 1 else []),
+        *([COST] if any(o.seeds for o in outcomes) else []),
         *([NO_FALSE_KNOWLEDGE] if teachers_never_err(outcomes) else []),
         *([] if labels is None else split_warnings(labels, len(outcomes[0].classes))),
     ]

@@ -128,6 +128,15 @@ class Outcome:
         return float(np.mean([cost["seconds"] for cost in self.cost["seeds"].values()]))
 
     @property
+    def forward_equivalents(self) -> dict[str, float]:
+        """What a student, or the group, takes in forward passes of the student on one image, as the mean over seeds.
+
+        The keys are given_teacher (without the center teacher's own training) and from_nothing (with it).
+        """
+        costs = [cost["forward_equivalents"] for cost in self.cost["seeds"].values()]
+        return {key: float(np.mean([cost[key] for cost in costs])) for key in ("given_teacher", "from_nothing")}
+
+    @property
     def where_diverged(self) -> str:
         """Where the first of the seeds that diverged did so, e.g. "network student, epoch 3, step 17"."""
         where = next(iter(self.diverged.values()))

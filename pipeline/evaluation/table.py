@@ -3,6 +3,7 @@
 The module formats numbers and computes none beyond means. It reads no file.
 """
 
+import math
 from dataclasses import dataclass
 from statistics import mean, stdev
 
@@ -16,8 +17,12 @@ from pipeline.evaluation.statistics import Comparison
 WIDTH = 118  # columns of the terminal that every table fits into
 VERDICT = "verdict"
 BEST = "test, best on val. (%)"  # test top-1 of the weights that are best on validation
-BROKEN = (VERDICT, BEST, "vs ")  # columns whose text is broken into lines where a table is too wide for the terminal
-GROUP_HEADER = ("method", "test top-1, mean of members (%)", "members", "parameters", "train (s)")
+GROUP_TOP1 = "test top-1, mean of members (%)"
+BROKEN = (VERDICT, GROUP_TOP1, "vs ")  # columns whose text is broken into lines where a table is too wide
+COSTS = {"cost given a teacher": "given_teacher", "cost from nothing": "from_nothing"}
+"""Columns of what a student takes (pipeline.evaluation.outcomes.Outcome.forward_equivalents)."""
+GROUP_HEADER = ("method", GROUP_TOP1, "members", "parameters", *COSTS, "train (s)")
+WIDTHS = {BEST: 8, **dict.fromkeys(COSTS, 7)}  # of columns in the terminal, where their names take three lines
 FALSE_KNOWLEDGE = {  # header -> key of `Outcome.training`
     "teachers err (%)": "teacher_errors",
     "passed on (%)": "passed_on",
@@ -50,7 +55,8 @@ class Table:
         """Print the table to a terminal."""
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
         for k, name in enumerate(self.header):
-            table.add_column(name, justify="right" if k else "left", no_wrap=not name.startswith(BROKEN))
+            wraps = name in WIDTHS or name.startswith(BROKEN)
+            table.add_column(name, justify="right" if k else "left", no_wrap=not wraps, width=WIDTHS.get(name))
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
@@ -73,7 +79,7 @@ def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> l
     students = [o for o in outcomes if o.student]
     judged = compared or any(o.diverged for o in students)
     difference = f"vs {reference} (pp)"
-    header = ["method", "test top-1 (%)", BEST, difference, VERDICT, "parameters", "train (s)"]
+    header = ["method", "test top-1 (%)", BEST, difference, VERDICT, "parameters", *COSTS, "train (s)"]
     header = tuple(c for c in header if (c != difference or compared) and (c != VERDICT or judged))
 
     def row(o: Outcome) -> tuple[str, ...]:
@@ -87,6 +93,7 @@ def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> l
                 difference: "",
                 VERDICT: "",
                 "parameters": f"{o.parameters:,}",
+                **format_costs(o),
                 "train (s)": f"{o.seconds:.1f}",
             }
             if comparison := comparisons.get(o.name):
@@ -125,6 +132,21 @@ def format_top1(o: Outcome) -> str:
     if accuracy.sd is None:
         return f"{accuracy.mean:.2f} [{accuracy.low:.1f}, {accuracy.high:.1f}]"
     return f"{accuracy.mean:.2f} ± {accuracy.sd:.2f}"
+
+
+def format_costs(o: Outcome) -> dict[str, str]:
+    """Return the cells of the columns COSTS."""
+    return {column: format_count(o.forward_equivalents[key]) for column, key in COSTS.items()}
+
+
+def format_count(value: float) -> str:
+    """Return a number of at least 1, or 0, with three significant digits and an SI prefix, e.g. "1.23 M"."""
+    prefixes = ("", " k", " M", " G", " T", " P", " E")
+    rounded = float(f"{value:.3g}")
+    if rounded < 1:
+        return f"{rounded:g}"
+    k = min(int(math.log10(rounded) // 3), len(prefixes) - 1)
+    return f"{rounded / 1000**k:#.3g}".removesuffix(".") + prefixes[k]
 
 
 def format_difference(c: Comparison) -> str:
@@ -183,7 +205,8 @@ def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:
     for o in [o for o in outcomes if o.seeds][:1]:
         for part, label in (("before", "before cooperation"), ("all_data", "trained on all data")):
             values = list(o.top1(part=part).values())
-            rows.append((label, f"{sum(values) / len(values):.2f}", str(len(o.members)), f"{o.parameters:,}", ""))
+            cells = (label, f"{sum(values) / len(values):.2f}", str(len(o.members)), f"{o.parameters:,}")
+            rows.append((*cells, *("" for _ in GROUP_HEADER[len(cells) :])))
     after = [group_row(o) for o in outcomes]
     title = f"Cooperative: each member lacks some classes, {uncertainty}"
     return Table(title, GROUP_HEADER, [*rows[:1], *after, *rows[1:]])
@@ -192,6 +215,8 @@ def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:
 def group_row(o: Outcome) -> tuple[str, ...]:
     """Return the row of one group."""
     if not o.seeds:
-        return (o.name, f"diverged: {o.where_diverged}", str(len(o.members)), NONE, NONE)
+        cells = (o.name, f"diverged: {o.where_diverged}", str(len(o.members)))
+        return (*cells, *(NONE for _ in GROUP_HEADER[len(cells) :]))
     top1 = f"{format_top1(o)}, {describe_diverged(o)}" if o.diverged else format_top1(o)
-    return (o.name, top1, str(len(o.members)), f"{o.parameters:,}", f"{o.seconds:.1f}")
+    costs = format_costs(o).values()
+    return (o.name, top1, str(len(o.members)), f"{o.parameters:,}", *costs, f"{o.seconds:.1f}")

@@ -82,7 +82,7 @@ def card(
         high=f"{high:.1f}",
         all_seeds=format_seeds(all_top1, meta.counts["test"]),
         seconds=f"{cost['seeds'][str(selected.seed)]['seconds']:.1f}",
-        equivalents=cost["seeds"][str(selected.seed)]["forward_equivalents_per_step"],
+        equivalents=cost["seeds"][str(selected.seed)]["forward_equivalents"],
         device=cost["environment"]["device"],
         threads=cost["environment"]["threads"],
         weights={"last": "after the last epoch", "best": "of the best epoch on validation"}[selected.weights],

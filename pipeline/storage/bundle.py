@@ -1,8 +1,8 @@
 """A bundle: a folder of networks, as safetensors files beside one networks.json. Stages hand networks on as bundles.
 
 networks.json maps a name to arch, num_classes, in_chans, image_size, the files of its last and its best-on-validation
-weights (absent for a network that has not been trained), its validation accuracy, the file of the rows it may see, and
-the SHA-256 of each file.
+weights (absent for a network that has not been trained), its validation accuracy, the file of the rows it may see, the
+SHA-256 of each file, and the cost of what had to be trained to get it (pipeline.training.cost).
 """
 
 import shutil
@@ -40,6 +40,7 @@ class Record:
     validation: dict[str, Any] | None = None
     sees: str | None = None
     sha256: dict[str, str] = field(default_factory=dict)
+    cost: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,21 @@ class Bundle:
             raise damaged(file, f"its SHA-256 is not the one in {INDEX}")
         return file
 
+    def cost(self, name: str) -> dict[str, int]:
+        """The multiply-adds of each training that a trained network needed. Raises DataError if it has no cost."""
+        cost = self.record(name).cost
+        if cost is None:
+            raise damaged(self.folder / INDEX, f"network {name} has no cost")
+        return cost
+
     def content(self) -> dict[str, Any]:
         """What decides a run that starts from this bundle: the records, whose files are checked.
 
-        Raises DataError as `file` does.
+        Raises DataError as `file` and `cost` do.
         """
         for name, record in self.networks.items():
+            if record.weights is not None:
+                self.cost(name)
             for key in FILES:
                 if getattr(record, key) is not None:
                     self.file(name, key)

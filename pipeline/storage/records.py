@@ -13,6 +13,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 """A file in the folder of the document, so that a document cannot name a file elsewhere."""
 NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=200)]
+TrainingName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=300)]
+"""A training in the cost of a network (pipeline.training.cost), STAGE/seed-N/PART."""
 SeedName = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -26,7 +28,10 @@ class Validation(Document):
 
 
 class NetworkDocument(Document):
-    """A network in networks.json (pipeline.storage.bundle.Record)."""
+    """A network in networks.json (pipeline.storage.bundle.Record).
+
+    cost: the multiply-adds of each training that it needed (pipeline.training.cost).
+    """
 
     arch: str
     num_classes: Positive | None = None
@@ -38,6 +43,7 @@ class NetworkDocument(Document):
     best: FileName | None = None
     sees: FileName | None = None
     sha256: dict[FileName, Digest] = Field(default_factory=dict)
+    cost: dict[TrainingName, Count] | None = None
 
 
 Networks = dict[NetworkName, NetworkDocument]
@@ -81,13 +87,27 @@ class DivergedDocument(Divergence):
     seed: Count
 
 
+class ForwardEquivalents(Document):
+    """What it took to get a student, or a group, in forward passes of the student (pipeline.training.cost).
+
+    given_teacher: without what the center teacher had taken.  from_nothing: with it.
+    """
+
+    given_teacher: NotNegative
+    from_nothing: NotNegative
+
+
 class SeedCost(Document):
-    """The cost of one seed: training time in seconds, optimizer steps, speed, and forward passes of the student."""
+    """The cost of one seed: training time in seconds, optimizer steps, speed, and forward passes of the student.
+
+    forward_equivalents_per_step: of the seed's own run, for each image of a batch.
+    """
 
     seconds: NotNegative
     steps: Count
     images_per_second: NotNegative | None
     forward_equivalents_per_step: NotNegative | None
+    forward_equivalents: ForwardEquivalents
 
 
 class NetworkCost(Document):

@@ -62,7 +62,7 @@ class Checkpointing:
         self.saved_at = time.perf_counter()
         if self.checkpoint is None:
             return
-        metrics = self.processes.all_gather_object(self.state.metrics.to_dict())
+        of_ranks = self.processes.all_gather_object(self.state.of_rank())
         if self.processes.rank != 0:
             return
         learners = leg.learners if leg else ()
@@ -71,7 +71,7 @@ class Checkpointing:
                 **self.state.to_dict(),
                 "learners": {name: self.nets[name].weights() for name in learners},
                 "optimizers": {name: self.nets[name].optimizer_state() for name in learners},
-                "metrics": metrics,
+                "of_ranks": of_ranks,
             }
         )
 
@@ -81,7 +81,7 @@ class Checkpointing:
         (saved,) = self.processes.broadcast_objects([saved])
         if saved is None:
             return None
-        self.state.restore(saved, saved["metrics"][self.processes.rank], self.processes.device)
+        self.state.restore(saved, saved["of_ranks"][self.processes.rank], self.processes.device)
         for name, trained in self.state.trained.items():
             self.nets[name].load(trained.last)
         self.progress.resumed(self.state.leg, self.state.epoch, self.state.step)

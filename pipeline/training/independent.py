@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pipeline.core.interface import Batch, Leg, Losses, Method, Nets, Network, Train
 from pipeline.runtime.processes import Processes
 from pipeline.training.checkpointing import Checkpointing
+from pipeline.training.cost import add_passes
 from pipeline.training.network import TrainingNetwork
 from pipeline.training.state import Trained, TrainState
 
@@ -78,8 +79,8 @@ def train_independent_legs(
         for name in leg.learners:
             state.trained[name] = Trained(**part["trained"][name])
             nets[name].load(state.trained[name].last)
-        for name, passes in part["passes"].items():
-            state.passes[name][:] = [before + more for before, more in zip(state.passes[name], passes)]
+    for part in local:  # every rank counts its own passes
+        add_passes(state.passes, part["passes"])
     of_ranks = (parts[rank :: processes.size] for rank in range(processes.size))
     state.seconds += max(sum(part["seconds"] for part in of_rank) for of_rank in of_ranks)
     state.leg = legs[-1].number + 1

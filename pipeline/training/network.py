@@ -14,6 +14,7 @@ from pipeline.models.create import create
 from pipeline.models.folding import fold
 from pipeline.models.weights import load_weights
 from pipeline.storage.logit_cache import CachedLogits
+from pipeline.training.cost import BACKWARD, TO_PIXELS, Passes, count_pass
 from pipeline.training.optimizer import Optimizer, SavedState
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class TrainingNetwork:
     batch: images of a training step on this rank. A compiled network is compiled for that many; batches of any other
     size, such as validation's, run uncompiled.
     independent: this rank trains it alone, while other ranks train theirs.
-    passes: forward passes as a learner and as a teacher; the cache may have answered some of the latter.
+    passes: images that have passed through it, counted by the convention of pipeline.training.cost.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class TrainingNetwork:
         self.lr, self.layer_decay, self.batch, self.recipe = lr, layer_decay, batch, recipe
         self.accelerator = accelerator
         self.cached_logits: CachedLogits | None = None
-        self.passes = [0, 0]
+        self.passes: Passes = [0, 0, 0]
         self.submodules = list(self.module.modules())
         self.set_mode(False)
         if not learns:
@@ -73,14 +74,13 @@ class TrainingNetwork:
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [B, C]: in training mode as a learner, else as in `teach`."""
         if self.learning:
-            self.passes[0] += 1
-            return self.train_module(x)
+            return count_pass(self.passes, self.train_module(x), BACKWARD)
         return self.teach(x)
 
     def teach(self, x: Tensor) -> Tensor:
         """Logits [B, C] in evaluation mode, from the cache where they are known."""
-        self.passes[1] += 1
-        return self.forward_batch(x) if self.cached_logits is None else self.cached_logits(x, self.forward_batch)
+        z = self.forward_batch(x) if self.cached_logits is None else self.cached_logits(x, self.forward_batch)
+        return count_pass(self.passes, z, TO_PIXELS)
 
     def forward_batch(self, x: Tensor) -> Tensor:
         """`forward_eval`, by the compiled network where x is a batch of the current leg."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.logit_cache import LogitCache
 from pipeline.training.batches import Batches
 from pipeline.training.checkpointing import Checkpointing
+from pipeline.training.cost import RunPasses, part_before_leg, part_of_leg, sum_passes
 from pipeline.training.guides import Guides, usable
 from pipeline.training.independent import NumberedLeg, SingleLeg, is_independent, train_independent_legs
 from pipeline.training.legs import plan
@@ -38,7 +40,7 @@ class Result:
     """What a run returns: its networks, its history, and what it cost.
 
     seconds: of training.  steps: batches.  images: of all batches, over all ranks.
-    passes: forward passes of each network, as a learner and as a teacher.
+    passes: images that passed through each network, by part of the run, over all ranks.
     sheets: images that the method kept for a person to look at.
     """
 
@@ -47,7 +49,7 @@ class Result:
     seconds: float
     steps: int
     images: int
-    passes: dict[str, list[int]]
+    passes: RunPasses
     sheets: dict[str, Sheet]
 
 
@@ -91,7 +93,6 @@ class Run:
         self.signals = signals or SignalHandler()
         self.state = TrainState(self.processes, leg=self.first_leg)
         self.nets = {name: self.build(name, network) for name, network in self.networks.items()}
-        self.state.passes = {name: net.passes for name, net in self.nets.items()}
         self.train_set = TrainingSet(
             train, self.networks, world=self.processes, seed=seed, dtype=dtype, memo=self.state.memo
         )
@@ -164,14 +165,30 @@ class Run:
                 else:
                     self.train_leg(number, leg, saved if saved and number == saved["leg"] else None)
             self.checkpointing.stop_if_asked()  # a signal after the last leg must still stop what comes after the run
+        passes = sum_passes(self.processes.all_gather_object(state.passes))
         return Result(
-            state.trained, state.history, state.seconds, state.steps, state.images, state.passes, self.train_set.sheets
+            state.trained, state.history, state.seconds, state.steps, state.images, passes, self.train_set.sheets
         )
+
+    def legs(self) -> Iterator[tuple[int, Leg]]:
+        """The legs by number. What the method computes to make a leg is counted as the part of the run before it."""
+        legs = self.method.legs(self.nets, self.train_set)
+        for number in count(self.first_leg):
+            self.count_in(part_before_leg(number))
+            leg = next(legs, None)
+            if leg is None:
+                return
+            yield number, leg
+
+    def count_in(self, part: str) -> None:
+        """Count what passes through the networks from now on in a part of the run."""
+        for name, net in self.nets.items():
+            net.passes = self.state.passes_of(part, name)
 
     def leg_groups(self) -> Iterator[list[NumberedLeg]]:
         """The legs in turn; consecutive legs of independent networks come as one group."""
         group: list[NumberedLeg] = []
-        for number, leg in enumerate(self.method.legs(self.nets, self.train_set), self.first_leg):
+        for number, leg in self.legs():
             numbered = NumberedLeg(number, leg, self.train_set.take_notes())
             if is_independent(leg, self.networks, self.processes):
                 group.append(numbered)
@@ -204,6 +221,7 @@ class Run:
         elif leg.extra is not None:
             self.checkpointing.save(planned)  # the extra images may have been expensive to compute
         self.guides.begin_leg(self.nets, planned)
+        self.count_in(part_of_leg(number))
         self.progress.begin_leg(planned, n_steps=planned.n_steps)
         try:
             self.loop.run(planned)
@@ -244,4 +262,4 @@ class Run:
         for name, net in part.nets.items():
             net.load(self.nets[name].weights())  # an earlier leg may have trained it
         part.train()
-        return part.state.to_dict()
+        return {**part.state.to_dict(), "passes": part.state.passes}

@@ -1,85 +1,100 @@
 """The outputs of a trained seed: networks/ with run.json, history.csv, cost.json and sheets.npz."""
 
 import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.data.prepared import Meta
 from pipeline.models.count import macs, parameters
+from pipeline.models.create import create
 from pipeline.storage.bundle import DIVERGED, RUN, write_network
 from pipeline.storage.documents import write_json
+from pipeline.training.cost import Cost, cost_of, forward_equivalents, join_costs, multiply_adds
 from pipeline.training.latency import Latency
 from pipeline.training.outputs import COLUMNS
 from pipeline.training.run import Result, Run
 
 
-def write_run(
-    folder: Path,
-    run: Run,
-    result: Result,
-    meta: Meta,
-    environment: dict[str, Any],
-    about: dict[str, Any],
-    latency: Latency,
-) -> None:
-    """Write the outputs of one seed: networks/ with run.json, history.csv, cost.json, and sheets.npz if there are any.
+@dataclass(frozen=True)
+class RunOutputs:
+    """Writes the outputs of a trained seed.
 
-    about: the content of run.json.
+    name: of the run in costs, STAGE/seed-N.  before: what each network had cost before the run (cost.costs_before).
+    student_arch: the architecture whose forward pass is the unit of cost, if the run trains no student.
     """
-    shape = (meta.in_chans, meta.image_size)
-    networks = {
-        name: {
-            "parameters": parameters(net.module),
-            "macs": macs(net.module, *shape),
-            "latency_ms": latency(run.networks[name].arch, net.module),
+
+    meta: Meta
+    environment: dict[str, Any]
+    latency: Latency
+    name: str
+    before: Mapping[str, Cost]
+    student_arch: str | None = None
+
+    def write(self, folder: Path, run: Run, result: Result, about: dict[str, Any]) -> None:
+        """Write networks/ with run.json, history.csv, cost.json, and sheets.npz if there are any.
+
+        about: the content of run.json.
+        """
+        networks = {name: self.describe(run.networks[name].arch, net.module) for name, net in run.nets.items()}
+        macs_of = {name: described["macs"] for name, described in networks.items()}
+        costs = {
+            name: cost_of(name, run.networks, result.passes, run=self.name, macs=macs_of, before=self.before)
+            for name in result.networks
         }
-        for name, net in run.nets.items()
-    }
-    for name, trained in result.networks.items():
-        record = {
-            "arch": run.networks[name].arch,
-            "num_classes": meta.num_classes,
-            "in_chans": meta.in_chans,
-            "image_size": list(meta.image_size),
-            "parameters": networks[name]["parameters"],
-            "validation": trained.validation,
+        for name, trained in result.networks.items():
+            record = {
+                "arch": run.networks[name].arch,
+                "num_classes": self.meta.num_classes,
+                "in_chans": self.meta.in_chans,
+                "image_size": list(self.meta.image_size),
+                "parameters": networks[name]["parameters"],
+                "validation": trained.validation,
+                "cost": costs[name],
+            }
+            write_network(
+                folder / "networks", name, record, last=trained.last, best=trained.best, sees=run.networks[name].sees
+            )
+        student = about.get("student")
+        unit = macs_of[student] if student else self.unit(next(iter(run.networks.values())).arch)
+        spent = sum(multiply_adds(passes, macs_of) for passes in result.passes.values())
+        cost = {
+            "seconds": result.seconds,
+            "steps": result.steps,
+            "images_per_second": result.images / result.seconds if result.seconds else None,
+            "forward_equivalents_per_step": round(spent / result.images / unit, 4) if result.images else None,
+            "forward_equivalents": forward_equivalents(costs[student] if student else join_costs(costs.values()), unit),
+            "networks": networks,
+            "environment": self.environment,
         }
-        write_network(
-            folder / "networks", name, record, last=trained.last, best=trained.best, sees=run.networks[name].sees
-        )
-    cost = {
-        "seconds": result.seconds,
-        "steps": result.steps,
-        "images_per_second": result.images / result.seconds if result.seconds else None,
-        "forward_equivalents_per_step": forward_equivalents(run, result, meta, about.get("student")),
-        "networks": networks,
-        "environment": environment,
-    }
-    write_json(folder / "networks" / RUN, about)
-    if result.sheets:
-        pixels = {name: torch.stack(sheet).round().to(torch.uint8).numpy() for name, sheet in result.sheets.items()}
-        np.savez_compressed(folder / "sheets.npz", allow_pickle=False, **pixels)
-    write_json(folder / "cost.json", cost)
-    with (folder / "history.csv").open("w", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((about["seed"], *row[:4], repr(row[4])) for row in result.history)
+        write_json(folder / "networks" / RUN, about)
+        if result.sheets:
+            pixels = {name: torch.stack(sheet).round().to(torch.uint8).numpy() for name, sheet in result.sheets.items()}
+            np.savez_compressed(folder / "sheets.npz", allow_pickle=False, **pixels)
+        write_json(folder / "cost.json", cost)
+        with (folder / "history.csv").open("w", newline="") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((about["seed"], *row[:4], repr(row[4])) for row in result.history)
 
+    def describe(self, arch: str, module: nn.Module) -> dict[str, Any]:
+        """Size and speed of a network (storage.records.NetworkCost)."""
+        return {
+            "parameters": parameters(module),
+            "macs": macs(module, self.meta.in_chans, self.meta.image_size),
+            "latency_ms": self.latency(arch, module),
+        }
 
-def forward_equivalents(run: Run, result: Result, meta: Meta, student: str | None) -> float | None:
-    """The cost of a step in forward passes of the student (of the first network if there is no student).
-
-    Counted in multiply-adds; a backward pass counts as two forward passes. Logits from the cache count as if they were
-    computed: this is what the method asks for. None for a run without steps.
-    """
-    if not result.steps:
-        return None
-    cost = {name: macs(net.module, meta.in_chans, meta.image_size) for name, net in run.nets.items()}
-    total = sum(cost[name] * (3 * learnt + taught) for name, (learnt, taught) in result.passes.items())
-    return round(total / result.steps / cost[student or next(iter(cost))], 4)
+    def unit(self, first_arch: str) -> int:
+        """Multiply-adds of the unit of cost in a run that trains no student.  first_arch: of its first network."""
+        shape = {"in_chans": self.meta.in_chans, "image_size": self.meta.image_size}
+        module = create(self.student_arch or first_arch, num_classes=self.meta.num_classes, **shape)
+        return macs(module, **shape)
 
 
 def write_diverged(folder: Path, at: dict[str, Any], about: dict[str, Any]) -> None:

@@ -9,13 +9,15 @@ from pipeline.errors import Diverged, UserError
 from pipeline.progress import Progress, Tracker
 from pipeline.runtime import launch
 from pipeline.runtime.processes import Processes
+from pipeline.storage.bundle import Bundle
 from pipeline.storage.checkpoints import Checkpoint, prune
 from pipeline.storage.code_digest import code_digest
 from pipeline.storage.logit_cache import LogitCache
 from pipeline.tracking import open_tracker
+from pipeline.training.cost import costs_before
 from pipeline.training.latency import Latency
 from pipeline.training.run import Run
-from pipeline.training.run_outputs import write_diverged, write_run
+from pipeline.training.run_outputs import RunOutputs, write_diverged
 from pipeline.training.stage import SESSION, Participants, Stage
 
 
@@ -86,14 +88,17 @@ class Session:
             at = error.at
             processes.on_rank_0(lambda: checkpoint.finish(lambda folder: write_diverged(folder, at, about)))
         else:
-            latency = Latency(self.stage.store, self.stage.environment, self.data.meta)
-            processes.on_rank_0(
-                lambda: checkpoint.finish(
-                    lambda folder: write_run(
-                        folder, run, result, self.data.meta, self.stage.environment, about, latency
-                    )
-                )
+            source = self.stage.inputs(seed)
+            before = costs_before(Bundle.read(source) if source and source.is_dir() else None, participants.networks)
+            outputs = RunOutputs(
+                self.data.meta,
+                self.stage.environment,
+                Latency(self.stage.store, self.stage.environment, self.data.meta),
+                name=f"{self.stage.label}/seed-{seed}",
+                before=before,
+                student_arch=participants.student_arch,
             )
+            processes.on_rank_0(lambda: checkpoint.finish(lambda folder: outputs.write(folder, run, result, about)))
         if processes.rank == 0:
             prune(self.stage.store, self.runtime.checkpoint_gib, [*self.stage.in_use, checkpoint.folder])
         self.accelerator.free_memory()  # it would keep the networks of every seed

@@ -31,11 +31,16 @@ SESSION = "pipeline/training/session.py"
 
 @dataclass(frozen=True)
 class Participants:
-    """What a seed trains.  about: what run.json says of the run, besides the seed."""
+    """What a seed trains.
+
+    about: what run.json says of the run, besides the seed.
+    student_arch: of the student, whose forward pass is the unit of the run's cost, if the run itself has no student.
+    """
 
     method: "Method"
     networks: "Mapping[str, Network]"
     about: dict[str, Any]
+    student_arch: str | None = None
 
 
 class Stage:

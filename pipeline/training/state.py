@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.runtime.processes import Processes
+from pipeline.training.cost import Passes, RunPasses
 from pipeline.training.legs import PlannedLeg
 from pipeline.training.metrics import EpochMetrics, HistoryRow, rows_of_epoch
 from pipeline.training.network import State
@@ -36,8 +37,8 @@ class TrainState:
     noted: number of legs whose notes are already in the history.
     history: one row for each value that was recorded (metrics.HistoryRow).
     memo: what `Method.legs` computed from networks; a resumed run must not compute it again.
-    passes: forward passes of each network, as a learner and as a teacher (TrainingNetwork.passes).
-    metrics: of the current epoch.
+    passes: images that have passed through each network on this rank, by part of the run (pipeline.training.cost).
+    metrics: of the current epoch, on this rank.
     """
 
     processes: Processes
@@ -51,7 +52,7 @@ class TrainState:
     history: list[HistoryRow] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
-    passes: dict[str, list[int]] = field(default_factory=dict)
+    passes: RunPasses = field(default_factory=dict)
     metrics: EpochMetrics = field(default_factory=EpochMetrics)
     clock: float = field(default_factory=time.perf_counter)
 
@@ -107,23 +108,29 @@ class TrainState:
         else:
             trained.validation["last"] = top1
 
+    def passes_of(self, part: str, network: str) -> Passes:
+        """The list in which a network counts its passes in a part of the run."""
+        return self.passes.setdefault(part, {}).setdefault(network, [0, 0, 0])
+
+    def of_rank(self) -> dict[str, Any]:
+        """What differs between ranks, as plain data: the metrics of the current epoch, and passes."""
+        return {"metrics": self.metrics.to_dict(), "passes": self.passes}
+
     def to_dict(self) -> dict[str, Any]:
-        """The state as plain data, without the metrics of the current epoch, which differ between ranks."""
+        """What the state of all ranks has in common, as plain data."""
         return {
             **{key: getattr(self, key) for key in COUNTERS},
             "history": self.history,
             "memo": self.memo,
-            "passes": self.passes,
             "trained": {name: vars(trained) for name, trained in self.trained.items()},
         }
 
-    def restore(self, saved: dict[str, Any], metrics: dict[str, Any], device: torch.device) -> None:
-        """Go back to where `saved` was made. `memo` and `passes` stay the same objects, which others hold."""
+    def restore(self, saved: dict[str, Any], of_rank: dict[str, Any], device: torch.device) -> None:
+        """Go back to where `saved` was made. `memo` stays the same object, which others hold."""
         for key in COUNTERS:
             setattr(self, key, saved[key])
         self.history = [tuple(row) for row in saved["history"]]
         self.memo.update(saved["memo"])
-        for name, passes in saved["passes"].items():
-            self.passes[name][:] = passes
+        self.passes = of_rank["passes"]
         self.trained = {name: Trained(**trained) for name, trained in saved["trained"].items()}
-        self.metrics = EpochMetrics.from_dict(metrics, device)
+        self.metrics = EpochMetrics.from_dict(of_rank["metrics"], device)

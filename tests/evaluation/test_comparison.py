@@ -9,8 +9,8 @@ from pipeline.errors import DataError
 from pipeline.evaluation.comparison import summary
 from pipeline.evaluation.notes import notes, split_warnings
 from pipeline.evaluation.outcomes import outcomes
-from pipeline.evaluation.records import read_evaluation
-from pipeline.evaluation.table import WIDTH, markdown, tables
+from pipeline.evaluation.records import read_cost, read_evaluation
+from pipeline.evaluation.table import WIDTH, format_count, markdown, tables
 from pipeline.storage.documents import read_bytes, write_json
 from results import LABELS, WHERE, entries, write_results
 
@@ -66,7 +66,7 @@ def test_a_method_is_compared_with_each_control_that_it_names(tmp_path):
 
 @pytest.mark.parametrize("per_seed", [True, False])
 def test_the_notes_say_whether_the_spread_contains_that_of_the_teacher(compared, per_seed):
-    said = [note for note in notes(compared, "kd", LABELS, per_seed) if "teacher" in note]
+    said = [note for note in notes(compared, "kd", LABELS, per_seed) if "teacher and" in note or "same teacher" in note]
     assert len(said) == 1 and ("does not contain" in said[0]) != per_seed
 
 
@@ -79,6 +79,42 @@ def test_no_table_is_cut_off_in_the_terminal(tmp_path, seeds, n_diverged):
     for table in tables(outcomes(entries(names, ("orc",)), seeds, tmp_path / "results"), "kd"):
         table.print(console)
     assert "reference" in console.file.getvalue() and "…" not in console.file.getvalue()
+
+
+def test_tables_and_summary_have_the_cost_as_the_mean_over_seeds(tmp_path):
+    names = write_results(tmp_path / "results", [0, 1])
+    file = tmp_path / "results/cost/orc.json"
+    content = read_cost(file)
+    content["seeds"]["1"]["forward_equivalents"] = {"given_teacher": 46080.0 + 4, "from_nothing": 2.5e6}
+    write_json(file, content)
+    compared = outcomes(entries(names), [0, 1], tmp_path / "results")
+    methods, members = tables(compared, "kd")
+    assert cells(methods, "orc") | {"cost given a teacher": "46.1 k", "cost from nothing": "1.87 M"} == cells(
+        methods, "orc"
+    )
+    assert cells(methods, "kd")["cost from nothing"] == cells(members, "cooperative")["cost from nothing"] == "1.23 M"
+    summarized = summary(compared, "kd")
+    assert summarized["orc"]["forward_equivalents"] == {
+        "given_teacher": 46082.0,  # (46080 + 46084) / 2
+        "from_nothing": 1867283.75,  # (1234567.5 + 2500000) / 2
+    }
+    assert summarized["cooperative"]["forward_equivalents"]["given_teacher"] == 46080.0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1, "1.00"),
+        (999.4, "999"),
+        (999.6, "1.00 k"),
+        (46080, "46.1 k"),
+        (1234567, "1.23 M"),
+        (3e12, "3.00 T"),
+    ],
+)
+def test_a_count_has_three_significant_digits_and_a_prefix(value, text):
+    assert format_count(value) == text
 
 
 def test_a_missing_result_is_an_error_that_names_it(tmp_path, compared):
@@ -105,7 +141,8 @@ def test_a_reference_that_trains_no_student_gives_a_note_instead_of_empty_column
     found = notes(compared, reference, LABELS, True)
     assert found[0] == line
     methods, members = tables(compared, reference)
-    assert methods.header == ("method", "test top-1 (%)", "test, best on val. (%)", "parameters", "train (s)")
+    costs = ("cost given a teacher", "cost from nothing")
+    assert methods.header == ("method", "test top-1 (%)", "test, best on val. (%)", "parameters", *costs, "train (s)")
     assert all(len(row) == len(methods.header) for row in methods.rows)
     assert f"\n\n- {line}\n" in markdown([methods, members], found)
     assert not any(key.startswith("vs_") for values in summary(compared, reference).values() for key in values)
@@ -119,7 +156,7 @@ def test_a_method_that_diverged_in_all_seeds_has_a_row_that_says_where(tmp_path)
         "test top-1 (%)": "diverged",
         "verdict": "network student, epoch 3, step 17",
     }
-    assert members.rows == [("cooperative", "diverged: network a, epoch 3, step 17", "2", "-", "-")]
+    assert members.rows == [("cooperative", "diverged: network a, epoch 3, step 17", "2", "-", "-", "-", "-")]
     summarized = summary(compared, "kd")
     assert summarized["orc"] == {"n": 0, "diverged": 2} and "diverged" not in summarized["kd"]
     assert "vs_kd" in summarized["sdgkd"]

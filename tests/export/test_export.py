@@ -29,7 +29,7 @@ ARCHS = ("cifar_resnet8", "test_resnet", "test_vit")
 EXPECTED = "expected PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"
 COST = {
     "networks": {"student": {"parameters": 1, "macs": 2, "latency_ms": {"1": 0.1, "64": 1.0}}},
-    "seeds": {"0": {"seconds": 1.0, "forward_equivalents_per_step": 3.0}},
+    "seeds": {"0": {"seconds": 1.0, "forward_equivalents": {"given_teacher": 3.0, "from_nothing": 1234567.8}}},
     "environment": {"device": "x", "threads": 1},
     "parameters": {"kd": {"alpha": 0.9}},
 }

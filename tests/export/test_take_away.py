@@ -40,7 +40,7 @@ USED = {key: plain(dig(PARAMS, key)) for key in KEYS}
 BESIDE = {key: plain(PARAMS[key]) for key in ("export", "data")}
 COST = {
     "networks": {"student": {"parameters": 1, "macs": 2, "latency_ms": {"1": 0.1, "64": 1.0}}},
-    "seeds": {"0": {"seconds": 1.0, "forward_equivalents_per_step": 3.0}},
+    "seeds": {"0": {"seconds": 1.0, "forward_equivalents": {"given_teacher": 3.0, "from_nothing": 1234567.8}}},
     "environment": {"device": "x", "threads": 1},
     "parameters": USED,
 }

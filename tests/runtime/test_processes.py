@@ -62,6 +62,7 @@ def test_two_processes_equal_one(one_and_two, name):
     assert [row[:4] for row in one["rows"]] == [row[:4] for row in two["rows"]]
     for a, b in zip(one["rows"], two["rows"]):
         assert a[4] == pytest.approx(b[4], rel=1e-5, abs=1e-7), a
+    assert one["passes"] == two["passes"]
 
 
 @pytest.mark.slow
@@ -92,7 +93,7 @@ def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_pa
         done = run(command, tmp_path / name, "float32", "cooperative", BATCHNORM="1", **late)
         assert done.returncode == 0, done.stderr
     one, two = (trained(tmp_path / name, ["cooperative"])["cooperative"] for name in ("one", "two"))
-    assert gap(one, two) == 0 and one["rows"] == two["rows"]
+    assert gap(one, two) == 0 and one["rows"] == two["rows"] and one["passes"] == two["passes"]
 
 
 @pytest.mark.slow
@@ -107,6 +108,7 @@ def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, nam
     assert resumed.returncode == 0, resumed.stderr
     actual, expected = trained(tmp_path, [name])[name], one_and_two[1][name]
     assert gap(actual, expected) == 0 and actual["rows"] == expected["rows"]
+    assert actual["passes"] == expected["passes"]
 
 
 @pytest.mark.slow

@@ -13,14 +13,14 @@ class Killed(BaseException):
 
 
 def ends_alike(one, other):
-    """Assert that two results are bitwise equal: weights, validation metrics, history, steps and images."""
+    """Assert that two results are bitwise equal: weights, validation metrics, history, steps, images and cost."""
     assert one.networks.keys() == other.networks.keys()
     for name in one.networks:
         assert same(one.networks[name].last, other.networks[name].last), name
         assert same(one.networks[name].best, other.networks[name].best), name
         assert one.networks[name].validation == other.networks[name].validation
     assert one.history == other.history
-    assert (one.steps, one.images) == (other.steps, other.images)
+    assert (one.steps, one.images, one.passes) == (other.steps, other.images, other.passes)
 
 
 def killed_at(run: Run, update: int) -> bool:

@@ -78,7 +78,8 @@ def main(out: str, dtype: str, *wanted: str) -> None:
             result = run.train()
             if Processes(run.accelerator).rank == 0:
                 states = {n: {"last": t.last, "best": t.best} for n, t in result.networks.items()}
-                torch.save({"networks": states, "rows": result.history}, Path(out) / f"{name}.pt")
+                saved = {"networks": states, "rows": result.history, "passes": result.passes}
+                torch.save(saved, Path(out) / f"{name}.pt")
 
 
 if __name__ == "__main__":

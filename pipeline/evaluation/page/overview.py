@@ -22,6 +22,7 @@ def overview(results: Results) -> Iterator[CaptionedFigure]:
     yield from accuracy_figures(results)
     yield from difference_figures(results)
     yield from group_figures(results)
+    yield from cost_figures(results)
     for key, unit, cost in (("macs", "", "MACs"), ("latency_ms", "s", "latency")):
         points = accuracy_by_cost(results, key)
         if len(points) > 1:
@@ -93,6 +94,18 @@ def group_figures(results: Results) -> Iterator[CaptionedFigure]:
         "Groups: test top-1, mean of the members, with its 95 % interval.",
         panels.intervals(rows, "test accuracy of groups", "test top-1, mean of members (%)"),
     )
+
+
+def cost_figures(results: Results) -> Iterator[CaptionedFigure]:
+    """Yield the accuracy of every method that trains a student by what it takes to get one from nothing."""
+    points = {o.name: (o.forward_equivalents["from_nothing"], o.accuracy.mean) for o in in_order(results.students)}
+    if points:
+        label = "training from nothing (forward passes of the student)"
+        yield (
+            "Test top-1 of each method by what it takes to get a student from nothing: multiply-adds of all training, "
+            "also of teachers and assistants, in forward passes of the student on one image. Means over seeds.",
+            panels.named_points(points, "test accuracy by cost of training", label, "test top-1 (%)", ""),
+        )
 
 
 def student_figures(results: Results) -> Iterator[CaptionedFigure]:
