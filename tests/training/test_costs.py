@@ -135,6 +135,11 @@ def test_every_network_of_a_chain_is_counted_once_though_several_learn_from_it(s
     assert equivalents(outputs)["from_nothing"] == round((own + sum(CHAIN.values())) / SMALL, 4)
 
 
+def test_several_teachers_cost_their_forward_passes_and_what_they_had_taken(stages):
+    outputs = stages.train("distill-many", METHODS["multiteacher"], stages.chain())
+    assert cost_of(outputs) == {**CHAIN, "distill-many/seed-0/leg-0": (3 * SMALL + BIG + MEDIUM + SMALL) * ALL}
+
+
 def test_a_method_needs_only_the_networks_that_take_part_and_what_they_needed(stages):
     chain = stages.chain()
     takd = stages.train("distill-takd", TAKD_, chain)  # learns from ta2, which had learned from teacher and ta1
@@ -213,7 +218,7 @@ def test_cooperative_takes_members_counterfactuals_and_retraining(stages, pool):
     assert total == {"counterfactual": 2628, "raw": 1572, "none": 432}[pool]
 
 
-@pytest.mark.parametrize("name", ["kd", "dgkd", "sdgkd", "average"])
+@pytest.mark.parametrize("name", ["kd", "dgkd", "sdgkd", "multiteacher"])
 def test_a_cost_does_not_depend_on_the_cache_of_logits(toy, tmp_path, name):
     def cache():
         return LogitCache(tmp_path / "logits", kind="fp32", gib=1.0, key={})
