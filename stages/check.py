@@ -6,6 +6,7 @@ from pathlib import Path
 from stages.command import command
 
 OUT = Path(".params.ok")
+TUNE = Path("results/tune")
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
         from pipeline.errors import ParamsError
 
         raise ParamsError(f"params.yaml: data.root: the folder {data.root!r} does not exist")
+    TUNE.mkdir(parents=True, exist_ok=True)  # `report` depends on it, whether or not anything was tuned
     OUT.write_text("ok\n")
 
 

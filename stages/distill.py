@@ -45,26 +45,9 @@ def main(
     )
 
     def participants(seed: int) -> Participants:
-        from pipeline.training.participants import create_method, initial_networks, learning_from
+        from pipeline.training.participants import distillation
 
-        bundle = bundle_path(after, seed)
-        teaching = create_method(kind, p[method])
-        start = initial_networks(bundle)
-        networks = teaching.networks(p["student.arch"], start)
-        student = "student" if "student" in networks else None
-        if student:  # data.teacher_share limits teacher and assistants only; members of a group keep their own images
-            networks = learning_from(networks, None)
-        used = {network.weights for network in networks.values() if network.weights}
-        about = {
-            "method": method,
-            "is": kind,
-            "student": student,
-            "members": [] if student else [name for name, network in networks.items() if network.learns],
-            "guides": [name for name, network in networks.items() if not network.learns],
-            "teachers": [name for name, network in start.items() if network.weights in used] if student else [],
-            "after": bundle and bundle.as_posix(),
-        }
-        return Participants(teaching, networks, about, student_arch=p["student.arch"])
+        return distillation(method, kind, p[method], student=p["student.arch"], bundle=bundle_path(after, seed))
 
     outputs = stage.train(p["seeds"] if seed is None else [seed], participants)
     if not is_main_process():

@@ -35,6 +35,7 @@ def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, te
         *([COST] if any(o.seeds for o in outcomes) else []),
         *([NO_FALSE_KNOWLEDGE] if teachers_never_err(outcomes) else []),
         *([] if labels is None else split_warnings(labels, len(outcomes[0].classes))),
+        tuning_note(outcomes),
     ]
 
 
@@ -49,6 +50,18 @@ def teacher_note(per_seed: bool) -> str:
     if per_seed:
         return "each seed has its own teacher and assistants, so that the spread contains theirs"
     return "all seeds have the same teacher, so that the spread does not contain the teacher's"
+
+
+def tuning_note(outcomes: list[Outcome]) -> str:
+    """Return whether the methods had the same chance to choose their parameters, which a comparison presupposes."""
+    trials = [o.tuning.trials if o.tuning else 0 for o in outcomes]
+    if not any(trials):
+        return "not tuned: every method has the parameters that params.yaml gives it"
+    unused = [o.name for o in outcomes if o.tuning and not o.tuning.adopted]
+    low, high = min(trials), max(trials)
+    budget = f"{low} trials" if low == high else f"different numbers of trials, {low} to {high}"
+    rest = f"; the best parameters of {', '.join(unused)} are not adopted" if unused else ""
+    return f"tuned on validation: the methods had {budget}{rest}"
 
 
 def divergence_note(o: Outcome) -> str | None:

@@ -15,6 +15,7 @@ from pipeline.evaluation.false_knowledge import passed_on
 from pipeline.evaluation.predictions import read_training
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.statistics import Estimate, estimate, image_interval, proportion_interval
+from pipeline.evaluation.trials import Tuning, read_tuning
 from pipeline.storage.documents import damaged
 from pipeline.storage.folders import file_digest
 
@@ -37,6 +38,7 @@ class Outcome:
         members: Names of the group's members; empty if the method trains a student.
         by_scratch: Maps a seed to the share of the teachers' errors on training images on which the student of plain
             cross-entropy gives the same wrong class; only seeds whose teachers err and that ended in `scratch` too.
+        tuning: How its parameters were chosen, or None if they were not tuned.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Outcome:
     student: str | None
     members: list[str]
     by_scratch: dict[int, float] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
     @property
     def final_networks(self) -> list[str]:
@@ -222,6 +225,7 @@ def outcome(name: str, control: bool, against: tuple[str, ...], seeds: list[int]
         cost=cost,
         student=evaluated["student"],
         members=evaluated["members"],
+        tuning=read_tuning(results / "tune", name, cost["parameters"].get(name) or {}),
     )
 
 

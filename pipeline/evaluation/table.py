@@ -29,6 +29,7 @@ FALSE_KNOWLEDGE = {  # header -> key of `Outcome.training`
     "same by scratch (%)": "by_scratch",
     "wrong labels learnt (%)": "memorised",
 }
+TUNING_HEADER = ("method", "trials", "reported parameters (%)", "best trial (%)", "best parameters")
 NONE = "-"  # the cell of a number that does not exist
 
 
@@ -63,7 +64,7 @@ class Table:
 
 
 def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> list[Table]:
-    """Return the tables of methods, controls, groups, and methods against their controls, without empty ones.
+    """Return the tables of methods, controls, groups, methods against their controls, and tuning, without empty ones.
 
     Groups have a table of their own because their members train on fewer classes than a student does, so their
     accuracy cannot be compared with a student's. Without a reference, students have no column of differences, and a
@@ -111,6 +112,7 @@ def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> l
         group_table([o for o in outcomes if not o.student], uncertainty),
         control_table(outcomes, margin),
         false_knowledge_table(students),
+        tuning_table(outcomes),
     ]
     return [part for part in parts if part.rows]
 
@@ -197,6 +199,22 @@ def format_shares(shares: dict[int, float]) -> str:
     if not values:
         return NONE
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def tuning_table(outcomes: list[Outcome]) -> Table:
+    """Return how many sets of parameters each method tried on validation; no row if none did."""
+    tuned = any(o.tuning for o in outcomes)
+    title = "Tuning: parameters tried on validation, mean of the seeds of a trial"
+    return Table(title, TUNING_HEADER, [tuning_row(o) for o in outcomes if tuned])
+
+
+def tuning_row(o: Outcome) -> tuple[str, ...]:
+    """Return the row of one method."""
+    if o.tuning is None:
+        return (o.name, "0", NONE, NONE, "not tuned")
+    rows = (o.tuning.reported, o.tuning.best)
+    values = [NONE if row is None or row.validation is None else f"{row.validation:.2f}" for row in rows]
+    return (o.name, str(o.tuning.trials), *values, "adopted" if o.tuning.adopted else "not adopted")
 
 
 def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:

@@ -12,6 +12,7 @@ HEAD = """# Parameters
 
 Every key of `params.yaml`. The file itself holds the defaults; the code has none. A wrong key, type or bound stops
 `dvc repro` in its first second with one line that names it. `auto` lets the data, the source or another section decide.
+Where a type ends with "tuned", [`python -m stages.tune`](tuning.md) searches these values.
 This page is generated: `python -m pipeline.params.document > docs/parameters.md`.
 """
 SYMBOLS = {
@@ -60,7 +61,7 @@ def keys(name: str, schema: Any) -> Iterator[tuple[str, str, str]]:
         elif "$ref" in (inside := values_of(target)):
             yield from of(f"{key}.NAME", inside)
         else:
-            yield key, kind_of(node, definitions), text_of(node)
+            yield key, kind_of(node, definitions) + searched(node), text_of(node)
 
     yield from of(name, described)
 
@@ -78,6 +79,11 @@ def word_for_none(node: dict[str, Any]) -> list[str]:
 def text_of(node: dict[str, Any]) -> str:
     """The description of a parameter, for a cell of a Markdown table."""
     return str(node.get("description", "")).replace("|", "\\|")
+
+
+def searched(node: dict[str, Any]) -> str:
+    """The space in which `stages.tune` searches a parameter, in words."""
+    return f"; tuned: {node['search']}" if "search" in node else ""
 
 
 def at_most(node: dict[str, Any], key: str) -> str:

@@ -27,6 +27,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
         *noise(values),
         *training(values),
         *seeds(values),
+        *tuned(values),
         *exported(values),
         *reported(values),
         *controlled(values),
@@ -157,6 +158,20 @@ def seeds(values: dict[str, Any]) -> Iterator[str]:
     """Seeds that are listed twice."""
     if len(set(values["seeds"])) < len(values["seeds"]):
         yield f"seeds: must differ from each other, got {shown(values['seeds'])}"
+
+
+def tuned(values: dict[str, Any]) -> Iterator[str]:
+    """Seeds of trials that also judge the methods, teachers that do not exist, and trials that only warm up."""
+    tune, train = values["tune"], values["train"]
+    if len(set(tune.seeds)) < len(tune.seeds):
+        yield f"tune.seeds: must differ from each other, got {shown(tune.seeds)}"
+    both = [seed for seed in tune.seeds if seed in values["seeds"]]
+    if both:
+        yield f"tune.seeds: must not contain any of seeds, because those judge the methods, got {both[0]} in both"
+    if tune.teacher_seed is not None and tune.teacher_seed not in values["seeds"]:
+        yield f"tune.teacher_seed: must be auto or one of seeds ({shown(values['seeds'])}), got {tune.teacher_seed}"
+    if tune.epochs is not None and 0 < tune.epochs <= train.warmup_epochs:
+        yield f"tune.epochs: must be greater than train.warmup_epochs ({train.warmup_epochs}), got {tune.epochs}"
 
 
 def exported(values: dict[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from pipeline.params.search import Search
 from pipeline.params.sections import (
     ARCH,
     Assistant,
@@ -16,6 +17,7 @@ from pipeline.params.sections import (
     Student,
     Teacher,
     Train,
+    Tune,
     doc,
 )
 from pipeline.params.value_types import (
@@ -36,22 +38,27 @@ from pipeline.params.value_types import (
 )
 
 STANDARDISE = "standardise the logits of teacher and student over the classes before the temperature (LS, CVPR 2024)"
+SearchedTemperature = Annotated[Temperature, Search(1.0, 8.0, log=True, control=True)]
+SearchedCEWeight = Annotated[NotNegative, Search(0.1, 2.0, log=True, off=0.0)]
+SearchedKDWeight = Annotated[NotNegative, Search(0.5, 8.0, log=True, off=0.0)]
 
 
 class Scratch(Section):
     """Training without a teacher."""
 
-    label_smoothing: float = doc("weight of the uniform distribution in the target", ge=0, lt=1)
+    label_smoothing: Annotated[float, Search(0.0, 0.3)] = doc(
+        "weight of the uniform distribution in the target", ge=0, lt=1
+    )
 
 
 class KD(Section):
     """Distillation from one teacher."""
 
     starts_from = "teacher"
-    temperature: Temperature = doc("softmax temperature tau")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
-    ce_weight: NotNegative = doc("weight of cross-entropy")
-    kd_weight: NotNegative = doc("weight of the KD term")
+    ce_weight: SearchedCEWeight = doc("weight of cross-entropy")
+    kd_weight: SearchedKDWeight = doc("weight of the KD term")
     label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
 
 
@@ -59,14 +66,14 @@ class MultiTeacher(Section):
     """Distillation from several teachers, each with a weight for each image."""
 
     starts_from = "chain"
-    temperature: Temperature = doc("softmax temperature tau")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
     weights: Literal["average", "entropy", "confidence", "filter"] = doc(
         "weight of a teacher for an image: equal (AVER), larger for a prediction of lower entropy (EBKD), larger for a "
         "lower cross-entropy (CA-MKD), or equal but zero where the student is surer of the label (ClassroomKD's filter)"
     )
-    ce_weight: NotNegative = doc("weight of cross-entropy")
-    kd_weight: NotNegative = doc("weight of the sum of the KD terms")
+    ce_weight: SearchedCEWeight = doc("weight of cross-entropy")
+    kd_weight: SearchedKDWeight = doc("weight of the sum of the KD terms")
     label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
 
 
@@ -74,31 +81,37 @@ class TAKD(Section):
     """Distillation from the predecessor in the chain."""
 
     starts_from = "chain"
-    temperature: Temperature = doc("softmax temperature tau")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
-    lam: Fraction = doc("weight lambda of the KD term; cross-entropy has 1 - lam")
+    lam: Annotated[Fraction, Search(0.1, 1.0)] = doc("weight lambda of the KD term; cross-entropy has 1 - lam")
 
 
 class DGKD(Section):
     """Distillation from all earlier networks of the chain."""
 
     starts_from = "chain"
-    temperature: Temperature = doc("softmax temperature tau")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
-    lam: Fraction | Annotated[dict[Name, Fraction], Field(max_length=101)] = doc(
+    lam: Annotated[Fraction | Annotated[dict[Name, Fraction], Field(max_length=101)], Search(0.1, 1.0)] = doc(
         "weight lambda: one number, or one for each guide (lambda_1..lambda_n)"
     )
-    normalise: Literal["sum", "mean"] = doc("sum: the equation of the paper; mean: divide it by the number of guides")
-    survival: Fraction = doc("probability p that a guide is kept for a batch, b_i ~ Bernoulli(p); 1 is plain DGKD")
+    normalise: Annotated[Literal["sum", "mean"], Search(choices=("sum", "mean"))] = doc(
+        "sum: the equation of the paper; mean: divide it by the number of guides"
+    )
+    survival: Annotated[Fraction, Search(0.3, 0.95, off=1.0)] = doc(
+        "probability p that a guide is kept for a batch, b_i ~ Bernoulli(p); 1 is plain DGKD"
+    )
     drop_teacher: bool = doc("drop the teacher at random too, as the published code does")
 
 
 class DML(Section):
     """Mutual learning of peers."""
 
-    temperature: Temperature = doc("softmax temperature tau; 1 in the paper")
+    temperature: SearchedTemperature = doc("softmax temperature tau; 1 in the paper")
     standardise: bool = doc(STANDARDISE)
-    weight: NotNegative = doc("weight of the mean KL divergence to the other peers; 1 in the paper")
+    weight: Annotated[NotNegative, Search(0.1, 10.0, log=True, off=0.0)] = doc(
+        "weight of the mean KL divergence to the other peers; 1 in the paper"
+    )
     peers: Auto[Group] = doc("peers of the student, name -> architecture; auto: those of the assistants")
 
 
@@ -114,11 +127,15 @@ class ORC(Section):
     """Online role change."""
 
     starts_from = "teacher"
-    beta: Fraction = doc("weight beta of the KD terms; cross-entropy has 1 - beta")
-    temperature: Temperature = doc("softmax temperature tau")
+    beta: Annotated[Fraction, Search(0.3, 0.95)] = doc("weight beta of the KD terms; cross-entropy has 1 - beta")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
-    mixup_alpha: float = doc("the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000)
-    pivot_lr_scale: NotNegative = doc("factor of the learning rate of the pivot")
+    mixup_alpha: Annotated[float, Search(0.1, 1.0, log=True, control=True)] = doc(
+        "the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000
+    )
+    pivot_lr_scale: Annotated[NotNegative, Search(0.001, 0.1, log=True, control=True, off=0.0)] = doc(
+        "factor of the learning rate of the pivot"
+    )
     promoted: Count = doc("number k of temporary teachers in each batch; 1 in the paper")
     feedback: Literal["loss", "errors"] = doc("feedback images are drawn in proportion to the loss, or to the errors")
     teachings: Teachings = doc("which teachings are on, as in the ablation of the paper")
@@ -156,13 +173,17 @@ class CooperativeControl(Section):
     """Cooperative distillation among the members of the section `cooperative`."""
 
     starts_from = "members"
-    expertise: Literal["instance", "class"] = doc("whether a member is an expert in instances or in classes")
+    expertise: Annotated[Literal["instance", "class"], Search(choices=("instance", "class"), control=True)] = doc(
+        "whether a member is an expert in instances or in classes"
+    )
     class_recall: float = doc("for expertise class: the recall from which a member is an expert", gt=0, le=1)
-    source: Literal["pooled", "own"] = doc("teach on the images of all members, or on the images of the teacher")
-    alpha: Fraction = doc("how far the target moves from f(x) to the label")
+    source: Annotated[Literal["pooled", "own"], Search(choices=("pooled", "own"), control=True)] = doc(
+        "teach on the images of all members, or on the images of the teacher"
+    )
+    alpha: Annotated[Fraction, Search(0.1, 1.0)] = doc("how far the target moves from f(x) to the label")
     steps: Count = doc("maximum number of Adam steps on the pixels")
     step_size: Positive = doc("learning rate of Adam, in normalised pixels")
-    proximity: NotNegative = doc("weight of the distance |x' - x|_1")
+    proximity: Annotated[NotNegative, Search(1e-6, 1e-2, log=True, off=0.0)] = doc("weight of the distance |x' - x|_1")
     tolerance: NotNegative = doc("stop when every class of f(x') is this close to the target")
     counterfactual_of: Literal["teacher", "student"] = doc("whose f to use: f_i of the teacher or f_j of the student")
     pool: Literal["counterfactual", "raw", "noise", "random", "none"] = doc("images that join the training set")
@@ -189,6 +210,7 @@ FIXED: dict[str, Any] = {
     "methods": Annotated[dict[Name, Entry], Field(min_length=1, max_length=500)],
     "export": Export,
     "report": Report,
+    "tune": Tune,
     "runtime": Runtime,
 }
 KINDS: dict[str, type[Section]] = {
@@ -201,7 +223,8 @@ KINDS: dict[str, type[Section]] = {
     "orc": ORC,
     "cooperative": Cooperative,
 }
-"""The schema of each method's section. A new method adds its line here and its file to pipeline/methods."""
+"""The schema of each method's section. A new method adds its line here and its file to pipeline/methods; a parameter
+that `stages.tune` is to search has a `Search` beside its type."""
 
 
 def schema_of(section: str, kind: str) -> type[Section]:

@@ -195,6 +195,19 @@ class Report(Section):
     margin: float = doc("percentage points below which a difference counts as equivalent", gt=0, le=100)
 
 
+class Tune(Section):
+    """How `python -m stages.tune` searches the parameters of a method on the validation split."""
+
+    trials: int = doc("sets of parameters that each method may try, those of params.yaml included", ge=1, le=10_000)
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=100)] = doc(
+        "the student of a trial is trained for each of these; none of them may be in `seeds`"
+    )
+    epochs: Auto[Count] = doc("epochs of a trial; auto: train.epochs")
+    teacher_seed: Auto[Seed] = doc(
+        "one of `seeds`: its teacher, chain, group and members guide every trial; auto: the first of them"
+    )
+
+
 class Runtime(Section):
     """How results are computed, not which; no stage depends on this section."""
 

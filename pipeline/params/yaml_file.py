@@ -1,6 +1,11 @@
-"""Read params.yaml as plain data. Whatever the file holds, a mistake is one line that names the file and the line."""
+"""Read params.yaml as plain data, and write values into it.
 
+Whatever the file holds, a mistake is one line that names the file and the line.
+"""
+
+import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from copy import deepcopy
@@ -69,6 +74,22 @@ def read(file: Path) -> dict[str, Any]:
         return deepcopy(parsed(text_of(file)))
     except Mistake as mistake:
         raise ParamsError(one_line(f"{file}, line {mistake.line}: {mistake.what}")) from None
+
+
+def write_values(file: Path, overrides: list[str]) -> None:
+    """Set values as `dvc exp run -S` does, so that comments stay and no other line changes.
+
+    overrides: e.g. ["kd.temperature=2.57"].  The file is replaced as a whole.
+    """
+    from dvc.utils.hydra import apply_overrides
+
+    partial = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+    try:
+        shutil.copyfile(file, partial)
+        apply_overrides(partial, overrides)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def text_of(file: Path) -> str:

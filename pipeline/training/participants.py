@@ -11,6 +11,31 @@ import numpy as np
 from pipeline.core.interface import Method, Network
 from pipeline.errors import ParamsError
 from pipeline.storage.bundle import Bundle
+from pipeline.training.stage import Participants
+
+
+def distillation(name: str, kind: str, section: Any, *, student: str, bundle: Path | None) -> Participants:
+    """What a seed of an entry of `methods` trains.
+
+    name: of the entry.  kind: its file in pipeline/methods.  section: its parameters.  student: the architecture.
+    bundle: the networks that the seed starts from, or None.
+    """
+    method, start = create_method(kind, section), initial_networks(bundle)
+    networks = method.networks(student, start)
+    trained = "student" if "student" in networks else None
+    if trained:  # data.teacher_share limits teacher and assistants only; members of a group keep their own images
+        networks = learning_from(networks, None)
+    used = {network.weights for network in networks.values() if network.weights}
+    about = {
+        "method": name,
+        "is": kind,
+        "student": trained,
+        "members": [] if trained else [key for key, network in networks.items() if network.learns],
+        "guides": [key for key, network in networks.items() if not network.learns],
+        "teachers": [key for key, network in start.items() if network.weights in used] if trained else [],
+        "after": bundle and bundle.as_posix(),
+    }
+    return Participants(method, networks, about, student_arch=student)
 
 
 def create_method(kind: str, section: Any) -> Method:

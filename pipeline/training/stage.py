@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,6 +86,18 @@ class Stage:
             "code": code_digest(self.root, [*code, SESSION]),  # as it is now, even if it is edited before the last seed
             "environment": self.environment,
         }
+
+    def with_parameters(self, parameters: dict[str, Any], label: str, *arguments: str) -> "Stage":
+        """This stage with other values of its parameters, under another label: a trial of a search.
+
+        It does not read data and code again, and the store need not keep its seeds while this process runs.
+        arguments: of the command that trains it, after those of this stage.
+        """
+        other = copy(self)
+        other.command, other.label = (*self.command, *arguments), label
+        other.decides = {**self.decides, "parameters": parameters}
+        other.in_use, other.links = [], None
+        return other
 
     def log(self, line: str) -> None:
         """Print a message, on rank 0 only."""

@@ -97,11 +97,11 @@ def test_no_stage_depends_on_runtime():
     assert not [s for s in RAW.values() for key in s.get("do", s).get("params", []) if key.startswith("runtime")]
 
 
-def test_runtime_is_the_only_section_that_no_stage_declares():
+def test_runtime_and_tune_are_the_only_sections_that_no_stage_declares():
     params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     declared = {key.split(".")[0] for s in RAW.values() for key in s.get("do", s).get("params", [])}
     read = {key for key in declared if not key.startswith("$")} | set(params["methods"]) | {"methods", "assistants"}
-    assert set(params) - read == {"runtime"}
+    assert set(params) - read == {"runtime", "tune"}
 
 
 def test_params_yaml_uses_block_style_and_two_space_indentation():

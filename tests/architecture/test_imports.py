@@ -26,6 +26,16 @@ ALLOWED = {
     "parallel": {"errors", "models.names", "runtime.launch"},
     "training": {"errors", "progress", "tracking", "core", "runtime", "parallel.seeds", "storage", "data", "models"},
     "evaluation": {"errors", "storage", "data", "models"},
+    "tuning": {
+        "errors",
+        "core.randomness",
+        "params",
+        "parallel",
+        "runtime",
+        "storage",
+        "training",
+        "evaluation.trials",
+    },
     "export": {"errors", "storage", "data", "models", "evaluation.statistics"},
 }
 LARGEST_SHARE = 0.2  # of the lines of pipeline/ and stages/, in one package

@@ -208,7 +208,8 @@ def test_auto_and_none_are_the_defaults_of_all_optional_keys():
         for key in type(value).model_fields
         if getattr(value, key) is None
     }
-    assert absent == {*AUTO, "data.label_noise", "teacher.checkpoint", "train.clip_grad_norm"}
+    tune = {"tune.epochs", "tune.teacher_seed"}
+    assert absent == {*AUTO, *tune, "data.label_noise", "teacher.checkpoint", "train.clip_grad_norm"}
 
 
 def test_plain_parameters_round_trip_through_params_yaml(tmp_path):

@@ -1,0 +1,128 @@
+"""The search of one entry of `methods`: trials are asked, trained, kept and written to its table."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.evaluation.trials import TriedTrial, write_trials
+from pipeline.tuning.space import Space, Values
+from pipeline.tuning.study import Study, Trial, as_text, locked
+from pipeline.tuning.training import Trainer
+
+RESULTS = Path("results/tune")
+
+
+class MethodSearch:
+    """The search of one entry.
+
+    jobs: trainings at the same time.  They are shared out among the seeds of a trial first, and then among trials: a
+    batch of trials is chosen together, without the results of each other.
+    cluster: that trains them; None trains one after the other in this process.
+    """
+
+    def __init__(self, trainer: Trainer, space: Space, *, trials: int, jobs: int = 1, cluster: Any = None):
+        self.trainer, self.space, self.wanted, self.cluster = trainer, space, trials, cluster
+        self.name, self.batch = trainer.name, max(1, jobs // len(trainer.seeds))
+        self.study: Study | None = None
+
+    def run(self) -> Study:
+        """Train what is missing. Returns the study, whose trials are all finished.
+
+        Raises Interrupted after a signal; the trials that were finished before are kept.
+        """
+        with locked(self.name):
+            study = self.study = Study(self.name, self.trainer.key(self.space), self.space)
+            if study.finished:
+                self.write()
+                print(f"{self.name}: {len(study.finished)} trials were finished before")
+            while batch := study.next_batch(self.wanted, self.batch):
+                if self.cluster is not None:
+                    self.train_on_workers(batch)
+                for trial in batch:
+                    which = f"{self.name}: trial {trial.number} of {max(self.wanted, trial.number)}"
+                    print(f"{which}: {as_text(trial.parameters)}", flush=True)
+                    done = study.finish(trial, self.trainer.results(trial))
+                    self.write()
+                    print(f"{which}: {self.outcome(done)}", flush=True)
+        return study
+
+    def train_on_workers(self, batch: list[Trial]) -> None:
+        """Have the workers train every seed of these trials that the checkpoint store lacks."""
+        from pipeline.parallel.seeds import train_on_cluster
+
+        def train(trial: Trial) -> None:
+            stage = self.trainer.stage_of(trial.number, trial.parameters)
+            missing = [seed for seed in self.trainer.seeds if not stage.checkpoint(seed).finished.exists()]
+            if missing:
+                train_on_cluster(stage.command, stage.label, missing, self.trainer.runtime.threads)
+
+        with ThreadPoolExecutor(len(batch)) as pool:
+            for future in [pool.submit(train, trial) for trial in batch]:
+                future.result()
+        if line := self.cluster.fit():
+            print(line)
+
+    def outcome(self, trial: Trial) -> str:
+        """The result of a trial, and the best one so far, for a line."""
+        assert self.study is not None
+        seeds = ", ".join("diverged" if value is None else f"{value:.2f}" for value in trial.seeds.values())
+        best = self.study.best
+        mean = "diverged" if trial.value is None else f"validation {trial.value:.2f} %"
+        return f"{mean} ({seeds})" + (f"; best {best.value:.2f} % in trial {best.number}" if best else "")
+
+    def write(self) -> None:
+        """Write results/tune/METHOD.csv."""
+        assert self.study is not None
+        rows = [TriedTrial(t.number, t.parameters, t.value, t.seeds) for t in self.study.finished]
+        write_trials(RESULTS / f"{self.name}.csv", rows)
+
+
+def summary(study: Study) -> list[str]:
+    """The best trial beside that of params.yaml, and how it is adopted."""
+    best, given = study.best, next(t for t in study.finished if t.parameters == study.space.given)
+    head = f"{study.name}: {len(study.finished)} trials, in {RESULTS / f'{study.name}.csv'}"
+    if best is None:
+        return [f"{head}: all diverged"]
+    if best.parameters == given.parameters:
+        return [f"{head}: params.yaml has the best parameters ({best.value:.2f} % on validation)"]
+    before = "diverged" if given.value is None else f"{given.value:.2f} %"
+    return [
+        f"{head}: trial {best.number} is the best on validation, {best.value:.2f} %; params.yaml: {before}",
+        f"  {as_text(best.parameters)}",
+        f"  adopt it: {' '.join(['dvc exp run', *(f'-S {override}' for override in overrides(study))])}",
+    ]
+
+
+def overrides(study: Study) -> list[str]:
+    """What `-S` sets to adopt the best trial, e.g. kd.temperature=2.57; empty if params.yaml has it."""
+    values: Values = study.best.parameters if study.best else {}
+    changed = {name: value for name, value in values.items() if value != study.space.given[name]}
+    return [f"{study.name}.{name}={as_yaml(value)}" for name, value in changed.items()]
+
+
+def as_yaml(value: Any) -> str:
+    """A value as `-S` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@contextmanager
+def workers(jobs: int, values: dict[str, Any]) -> Iterator[Any]:
+    """A Dask cluster on this machine for the trainings of all entries; None for one job."""
+    if jobs == 1:
+        yield None
+        return
+    from pipeline.parallel.cluster import connect, libraries_of
+    from pipeline.parallel.seeds import ADDRESS, GPUS, LIBRARIES
+
+    threads = values["runtime"].threads
+    with connect(None, jobs=jobs, threads=threads, jobs_per_gpu=1, memory_per_job=None) as cluster:
+        address = {ADDRESS: cluster.client.scheduler.address, LIBRARIES: " ".join(libraries_of(values))}
+        os.environ |= address | {GPUS: " ".join(map(str, cluster.gpus))}
+        try:
+            yield cluster
+        finally:
+            for name in (*address, GPUS):
+                del os.environ[name]
