@@ -40,7 +40,7 @@ def main(
     from pipeline.params.yaml_file import read, write_values
     from pipeline.runtime.launch import is_launched
     from pipeline.runtime.signals import Interrupted
-    from pipeline.tuning.search import MethodSearch, overrides, summary, workers
+    from pipeline.tuning.search import MethodSearch, hints, overrides, summary, workers
     from pipeline.tuning.space import space_of
     from pipeline.tuning.training import Trainer
 
@@ -71,14 +71,15 @@ def main(
                 study = search.run()
                 session, finished = trainer.session, finished + len(study.finished)
                 search = None
-                for line in summary(study):
+                for line in (*summary(study), *(hints(name, entries[name].controls) if overrides(study) else ())):
                     print(line)
                 if write and overrides(study):
                     write_values(FILE, overrides(study))
                     print(f"  written to {FILE}")
     except (KeyboardInterrupt, Interrupted):
         finished += len(search.study.finished) if search and search.study else 0
-        raise Interrupted(f"stopped: {finished} trials are finished; go on with `{again}`") from None
+        count = f"{finished} finished trial{'s' * (finished != 1)}"
+        raise Interrupted(f"stopped after {count}; go on with `{again}`") from None
 
 
 if __name__ == "__main__":

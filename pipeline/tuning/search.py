@@ -13,6 +13,7 @@ from pipeline.tuning.study import Study, Trial, as_text, locked
 from pipeline.tuning.training import Trainer
 
 RESULTS = Path("results/tune")
+CHAINS = ("takd", "dgkd")  # sections by which the assistants are trained, too
 
 
 class MethodSearch:
@@ -94,6 +95,16 @@ def summary(study: Study) -> list[str]:
         f"  {as_text(best.parameters)}",
         f"  adopt it: {' '.join(['dvc exp run', *(f'-S {override}' for override in overrides(study))])}",
     ]
+
+
+def hints(name: str, controls: tuple[str, ...]) -> list[str]:
+    """What else an adoption concerns.  name: of the entry.  controls: that it names."""
+    lines = []
+    if name in CHAINS:
+        lines.append(f"  the section {name} is also that of the assistants: they are trained again")
+    if controls:
+        lines.append(f"  its controls are tuned by themselves, and keep their loss weights: {', '.join(controls)}")
+    return lines
 
 
 def overrides(study: Study) -> list[str]:
