@@ -12,9 +12,11 @@ from pipeline.core.interface import Network
 from pipeline.data.split import teacher_rows
 from pipeline.errors import ParamsError
 from pipeline.methods.scratch import Scratch
+from pipeline.models.create import create
 from pipeline.params.load import load
 from pipeline.params.schema import KINDS, Section
-from pipeline.training.participants import create_method, learning_from
+from pipeline.storage.bundle import write_network
+from pipeline.training.participants import create_method, distillation, learning_from
 
 
 @pytest.mark.parametrize("name", list(load("methods")["methods"]))
@@ -86,3 +88,29 @@ def test_the_teachers_share_is_stratified_and_seeded():
     assert len(rows) == len(set(rows.tolist())) == 120 and (np.bincount(labels[rows]) == 12).all()
     assert np.array_equal(rows, teacher_rows(labels, 0.3, 0)) and not np.array_equal(rows, teacher_rows(labels, 0.3, 1))
     assert len(teacher_rows(labels, 1e-9, 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "teachers", "guides"),
+    [
+        ("kd", ("teacher",), ["teacher"], ["teacher"]),
+        ("takd", ("teacher", "ta1"), ["ta1"], ["ta1"]),
+        ("dgkd", ("teacher", "ta1"), ["teacher", "ta1"], ["teacher", "ta1"]),
+        ("orc_single", ("teacher",), ["teacher"], []),
+        ("dml", ("teacher",), [], []),
+        ("scratch", (), [], []),
+    ],
+)
+def test_a_run_names_its_teachers_and_its_student_sees_all_images(tmp_path, kind, start, teachers, guides):
+    shape = {"num_classes": 3, "in_chans": 1, "image_size": (8, 8)}
+    for name in start:
+        state = {k: v.contiguous() for k, v in create("tiny_plain2_12", **shape).state_dict().items()}
+        record = {"arch": "tiny_plain2_12", **shape, "image_size": [8, 8]}
+        write_network(tmp_path, name, record, last=state, sees=np.array([0, 2]))
+    section = load(kind)[kind]
+    section = section.model_copy(update={"peers": {"a": "tiny_plain2_16"}}) if kind == "dml" else section
+    kind = load("methods")["methods"][kind].is_
+    run = distillation("mine", kind, section, student="tiny_plain2_12", bundle=tmp_path if start else None)
+    assert (run.about["teachers"], run.about["guides"]) == (teachers, guides)
+    learners = {name: network for name, network in run.networks.items() if network.learns}
+    assert "student" in learners and all(network.sees is None for network in learners.values())
