@@ -73,6 +73,14 @@ class World(Protocol):
         """Concatenate the ranks' tensors [B_local, ...] into the global batch [B, ...], detached."""
         ...
 
+    def gather_with_gradient(self, value: Tensor) -> Tensor:
+        """Like `gather`, for a loss on the global batch: gradients reach this rank's part of the result.
+
+        They are multiplied by the number of ranks, because training averages the gradients of the ranks, each of which
+        has those of its own part only.
+        """
+        ...
+
     def local_shard(self, value: Tensor) -> Tensor:
         """This rank's part [B_local, ...] of a tensor [B, ...] over the global batch: the inverse of `gather`."""
         ...
@@ -90,6 +98,7 @@ class Batch(NamedTuple):
     """This rank's part of a training batch, with the randomness, communication and logging that a step may use.
 
     x: [B, C_in, H, W] augmented, normalised images.  y: [B] labels.  index: [B] indices into the training split.
+    epoch: the epoch of the leg, from 1.
     draw: a CPU generator seeded by (seed, leg, epoch, step), so that every rank draws the same numbers.
     world: all processes of the run.
     note: logs (network, term, value). The history has the mean of each term over the steps of an epoch.
@@ -98,6 +107,7 @@ class Batch(NamedTuple):
     x: Tensor
     y: Tensor
     index: Tensor
+    epoch: int
     draw: torch.Generator
     world: World
     note: Note

@@ -62,6 +62,35 @@ class KD(Section):
     label_smoothing: float = doc("weight of the uniform distribution in cross-entropy's target", ge=0, lt=1)
 
 
+class DKD(Section):
+    """Decoupled distillation."""
+
+    starts_from = "teacher"
+    temperature: Temperature = doc("softmax temperature tau")
+    standardise: bool = doc(STANDARDISE)
+    alpha: NotNegative = doc("weight of the KL of the target class against all others (TCKD)")
+    beta: NotNegative = doc("weight of the KL of the other classes among themselves (NCKD)")
+    warmup_epochs: CountOrZero = doc("epochs in which both terms grow linearly to their weight; 0: none")
+
+
+class DIST(Section):
+    """Distillation by correlation."""
+
+    starts_from = "teacher"
+    temperature: Temperature = doc("softmax temperature tau")
+    beta: NotNegative = doc("weight of the inter-class relation, over the classes of an image")
+    gamma: NotNegative = doc("weight of the intra-class relation, over the images of a batch")
+
+
+class WTTM(Section):
+    """Transformed teacher matching, weighted or not."""
+
+    starts_from = "teacher"
+    gamma: float = doc("exponent of the teacher's probabilities: a temperature 1 / gamma", ge=0.001, le=1000)
+    beta: NotNegative = doc("weight of the KD term")
+    u: bool = doc("weigh each image by U, the sum of the teacher's probabilities to the power gamma (WTTM); false: TTM")
+
+
 class MultiTeacher(Section):
     """Distillation from several teachers, each with a weight for each image."""
 
@@ -113,6 +142,16 @@ class DML(Section):
         "weight of the mean KL divergence to the other peers; 1 in the paper"
     )
     peers: Auto[Group] = doc("peers of the student, name -> architecture; auto: those of the assistants")
+
+
+class SwitOKD(Section):
+    """Online distillation with a teacher that pauses while it is too far ahead."""
+
+    starts_from = "teacher"
+    temperature: Temperature = doc("softmax temperature tau of the KL terms; 1 in the paper")
+    standardise: bool = doc(STANDARDISE)
+    weight: NotNegative = doc("weight of the KL terms; 1 in the paper")
+    pause: bool = doc("pause the teacher while it is too far ahead; false: mutual learning")
 
 
 class Teachings(Section):
@@ -219,7 +258,11 @@ KINDS: dict[str, type[Section]] = {
     "dml": DML,
     "takd": TAKD,
     "dgkd": DGKD,
+    "dkd": DKD,
+    "dist": DIST,
+    "wttm": WTTM,
     "multiteacher": MultiTeacher,
+    "switokd": SwitOKD,
     "orc": ORC,
     "cooperative": Cooperative,
 }

@@ -54,6 +54,17 @@ class Processes:
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
 
+    def gather_with_gradient(self, value: Tensor) -> Tensor:
+        """`gather`, with gradients to this rank's tensor, multiplied by the number of ranks."""
+        if self.size == 1:
+            return value
+        local = value.clone()
+        if local.requires_grad:
+            local.register_hook(lambda gradient: self.size * gradient)
+        parts = list(self.gather(value).split(len(value)))
+        parts[self.rank] = local
+        return torch.cat(parts)
+
     def local_shard(self, value: Tensor) -> Tensor:
         """This rank's part of a tensor of the global batch: the inverse of `gather`."""
         local = len(value) // self.size

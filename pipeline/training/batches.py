@@ -42,6 +42,7 @@ class Batches:
             x=leg.views(rows, seed=self.seed, epoch=epoch).to(self.dtype),
             y=leg.views.labels[index],
             index=index,
+            epoch=epoch,
             draw=torch.Generator().manual_seed(hash64(self.seed, "draw", *at)),
             world=self.processes,
             note=note,

@@ -3,10 +3,26 @@
 from dataclasses import replace
 
 import pytest
-from cases import AVERAGE, COOPERATIVE, DGKD_, DML_, KD_, ORC_, SCRATCH, SDGKD, TAKD_, members
+from cases import (
+    AVERAGE,
+    COOPERATIVE,
+    DGKD_,
+    DIST_,
+    DKD_,
+    DML_,
+    KD_,
+    ORC_,
+    SCRATCH,
+    SDGKD,
+    SWITOKD,
+    TAKD_,
+    WTTM_,
+    members,
+)
 from toy_run import same
 
-from pipeline.core.interface import Network
+from pipeline.core.interface import Leg, Network
+from pipeline.core.losses import cross_entropy, distill
 
 
 def student(toy, method, start, **recipe):
@@ -67,6 +83,57 @@ def test_rules_of_multiteacher_differ_if_there_are_several_teachers(toy):
     rules = ("average", "entropy", "confidence", "filter")
     trained = [student(toy, replace(AVERAGE, weights=weights), toy.start) for weights in rules]
     assert not any(same(one, other) for k, one in enumerate(trained) for other in trained[:k])
+
+
+def test_dist_with_both_weights_zero_is_scratch(toy):
+    nothing = replace(DIST_, beta=0.0, gamma=0.0)
+    assert same(student(toy, nothing, toy.start), student(toy, SCRATCH, {}))
+
+
+def test_dkd_with_both_weights_zero_is_scratch(toy):
+    nothing = replace(DKD_, alpha=0.0, beta=0.0)
+    assert same(student(toy, nothing, toy.start), student(toy, SCRATCH, {}))
+
+
+def test_ttm_with_gamma_1_is_kd_at_temperature_1(toy):
+    ttm = replace(WTTM_, gamma=1.0, beta=2.0, u=False)
+    kd = replace(KD_, temperature=1.0, ce_weight=1.0, kd_weight=2.0)
+    assert same(student(toy, ttm, toy.start), student(toy, kd, toy.start))
+
+
+def test_switokd_whose_kl_has_no_weight_and_no_pause_trains_both_networks_as_scratch(toy):
+    apart = toy.run(replace(SWITOKD, weight=0.0, pause=False), toy.start).train().networks
+    assert same(apart["student"].last, student(toy, SCRATCH, {}))
+
+
+class SimultaneousDML:
+    """Mutual learning of a student and a teacher: each learns from the predictions before the update of both."""
+
+    def networks(self, student, start):
+        return {"student": Network(student), "teacher": Network(start["teacher"].arch)}
+
+    def legs(self, nets, train):
+        yield Leg(learners=("student", "teacher"))
+
+    def step(self, nets, leg, batch):
+        z = {name: nets[name](batch.x) for name in leg.learners}
+        yield {
+            name: {"ce": cross_entropy(z[name], batch.y), "kl": distill(z[name], z[other], 1.0)}
+            for name, other in (("student", "teacher"), ("teacher", "student"))
+        }
+
+
+def test_switokd_without_pauses_is_simultaneous_mutual_learning(toy):
+    one, other = (toy.run(m, toy.start).train() for m in (replace(SWITOKD, pause=False), SimultaneousDML()))
+    assert all(same(one.networks[name].last, other.networks[name].last) for name in ("student", "teacher"))
+
+
+def test_a_toy_run_of_switokd_pauses_the_teacher_in_some_batches_and_not_in_others(toy):
+    def paused(method):
+        return [row[4] for row in toy.run(method, toy.start, epochs=24).train().history if row[3] == "paused"]
+
+    assert 0 < sum(paused(SWITOKD)) < len(paused(SWITOKD))
+    assert sum(paused(replace(SWITOKD, pause=False))) == 0
 
 
 def test_cooperative_without_a_qualified_teacher_retrains_to_its_base(toy):

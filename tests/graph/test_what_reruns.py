@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from project import ROOT, Project
 
 CHAIN_METHODS = {"takd", "dgkd", "sdgkd", "average"}
-METHODS = ["scratch", "kd", "dml", "takd", "dgkd", "sdgkd", "orc", "cooperative"]
+METHODS = ["scratch", "kd", "dkd", "dist", "dml", "takd", "dgkd", "sdgkd", "orc", "cooperative"]
 METHODS += ["kd_scaled", "average", "orc_single", "orc_matched", "cooperative_raw", "cooperative_random"]
 EVERY_DISTILL = {f"distill@{m}" for m in METHODS}
 EVERY_EVALUATE = {f"evaluate@{m}" for m in METHODS}
@@ -23,6 +23,8 @@ PARAMETERS = {
     "orc_single.beta": (0.7, {"distill@orc_single"}),
     "kd.temperature": (2.0, {"distill@kd"}),
     "kd_scaled.kd_weight": (2.0, {"distill@kd_scaled"}),
+    "dkd.beta": (2.0, {"distill@dkd"}),
+    "wttm.beta": (2.0, set()),  # no entry of methods uses it
     "scratch.label_smoothing": (0.1, {"distill@scratch"}),
     "dml.weight": (0.5, {"distill@dml"}),
     "takd.lam": (0.5, {"distill@takd", "assist-takd@ta1", "assist-takd@ta2"}),

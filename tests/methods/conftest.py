@@ -72,6 +72,7 @@ def toy_step():
             x=torch.randn(size, 1, 4, 4, generator=g, dtype=torch.float64),
             y=torch.randint(3, (size,), generator=g),
             index=torch.arange(size),
+            epoch=1,
             draw=torch.Generator().manual_seed(7),
             world=Processes(accelerator),
             note=lambda network, term, value: notes.setdefault((network, term), value),

@@ -6,12 +6,16 @@ import torch
 from pipeline.core.interface import Leg
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
+from pipeline.methods.dist import DIST
+from pipeline.methods.dkd import DKD
 from pipeline.methods.dml import DML
 from pipeline.methods.kd import KD
 from pipeline.methods.multiteacher import MultiTeacher
 from pipeline.methods.orc import ORC
 from pipeline.methods.scratch import Scratch
+from pipeline.methods.switokd import SwitOKD
 from pipeline.methods.takd import TAKD
+from pipeline.methods.wttm import WTTM
 
 CHAIN = ("teacher", "ta1", "ta2")
 GROUP = ("student", "ta1", "ta2")
@@ -41,6 +45,18 @@ CASES = {
         ("teacher",),
     ),
     "takd": (TAKD(temperature=4.0, standardise=False, lam=0.9), ("student",), ("ta2",)),
+    "dkd": (
+        DKD(temperature=4.0, standardise=False, alpha=1.0, beta=8.0, warmup_epochs=20),
+        ("student",),
+        ("teacher",),
+    ),
+    "dist": (DIST(temperature=4.0, beta=1.0, gamma=1.0), ("student",), ("teacher",)),
+    "wttm": (WTTM(gamma=0.5, beta=2.0, u=True), ("student",), ("teacher",)),
+    "switokd": (
+        SwitOKD(temperature=1.0, standardise=False, weight=1.0, pause=False),
+        ("student", "teacher"),
+        (),
+    ),
     **{
         f"multiteacher {weights}": (
             MultiTeacher(

@@ -75,6 +75,18 @@ def test_promotions_and_feedback_of_orc_equal_those_of_one_process(one_and_two):
 
 
 @pytest.mark.slow
+def test_switokd_pauses_its_teacher_in_two_processes_as_in_one(tmp_path):
+    for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
+        (tmp_path / name).mkdir()
+        done = run(command, tmp_path / name, "float64", "switokd", EPOCHS="30")
+        assert done.returncode == 0, done.stderr
+    one, two = (trained(tmp_path / name, ["switokd"])["switokd"] for name in ("one", "two"))
+    paused = [[row[4] for row in run["rows"] if row[3] == "paused"] for run in (one, two)]
+    assert paused[0] == paused[1] and 0 < sum(paused[0]) < len(paused[0])
+    assert gap(one, two) < 1e-10
+
+
+@pytest.mark.slow
 def test_two_processes_equal_one_up_to_rounding_in_float32(tmp_path):
     for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
         (tmp_path / name).mkdir()

@@ -14,7 +14,7 @@ from pipeline.storage import logit_cache as logits
 from pipeline.storage.folders import discard
 from pipeline.storage.logit_cache import LogitCache
 
-GUIDED = ("kd", "takd", "dgkd", "sdgkd", "multiteacher")
+GUIDED = ("kd", "takd", "dgkd", "sdgkd", "multiteacher", "dkd", "dist", "wttm")
 
 
 def open_cache(folder, kind="fp32", gib=1.0, **key) -> LogitCache:

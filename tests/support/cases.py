@@ -5,12 +5,16 @@ from dataclasses import replace
 from pipeline.core.interface import Network
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
+from pipeline.methods.dist import DIST
+from pipeline.methods.dkd import DKD
 from pipeline.methods.dml import DML
 from pipeline.methods.kd import KD
 from pipeline.methods.multiteacher import MultiTeacher
 from pipeline.methods.orc import ORC
 from pipeline.methods.scratch import Scratch
+from pipeline.methods.switokd import SwitOKD
 from pipeline.methods.takd import TAKD
+from pipeline.methods.wttm import WTTM
 
 SCRATCH = Scratch(label_smoothing=0.0)
 KD_ = KD(temperature=4.0, standardise=False, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
@@ -19,6 +23,10 @@ AVERAGE = MultiTeacher(
 )
 TAKD_ = TAKD(temperature=4.0, standardise=False, lam=0.9)
 DGKD_ = DGKD(temperature=4.0, standardise=False, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
+DKD_ = DKD(temperature=4.0, standardise=True, alpha=1.0, beta=8.0, warmup_epochs=3)  # longer than a toy run
+DIST_ = DIST(temperature=4.0, beta=1.0, gamma=1.0)
+WTTM_ = WTTM(gamma=0.25, beta=2.0, u=True)
+SWITOKD = SwitOKD(temperature=1.0, standardise=False, weight=1.0, pause=True)
 SDGKD = replace(DGKD_, survival=0.5)
 DML_ = DML(temperature=1.0, standardise=False, weight=1.0, peers=None)
 ORC_ = ORC(
@@ -78,6 +86,10 @@ METHODS = {
     "takd": TAKD_,
     "dgkd": DGKD_,
     "sdgkd": SDGKD,
+    "dkd": DKD_,
+    "dist": DIST_,
+    "wttm": WTTM_,
+    "switokd": SWITOKD,
     "multiteacher": replace(AVERAGE, weights="confidence"),
     "dml": DML_,
     "orc": ORC_,

@@ -5,6 +5,7 @@ BatchNorm computes its statistics on each rank's shard. Environment variables:
 DIE=RANK:BATCHES: the rank kills itself at the given batch.
 LATE=RANK:BATCHES: the rank sleeps at the given batch, for longer than the timeout of a collective.
 BATCHNORM=1: the networks use BatchNorm.
+EPOCHS=N: the length of a leg.
 """
 
 import os
@@ -74,6 +75,7 @@ def main(out: str, dtype: str, *wanted: str) -> None:
                 checkpoint=checkpoint,
                 minutes=0.0,
                 accelerator=accelerator,
+                epochs=int(os.environ.get("EPOCHS", "2")),
             )
             result = run.train()
             if Processes(run.accelerator).rank == 0:

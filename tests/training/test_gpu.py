@@ -103,7 +103,9 @@ def test_deterministic_settings_compute_in_full_float32(gpu):
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("name", METHODS)
-def test_training_step_does_not_synchronise_except_for_orc_election(gpu, tmp_path, name, cached, monkeypatch):
+def test_training_step_does_not_synchronise_except_for_a_decision_of_all_ranks(
+    gpu, tmp_path, name, cached, monkeypatch
+):
     store = LogitCache(tmp_path / "logits", kind="fp32", gib=1.0, key={}) if cached else None
     if store:
         gpu.run(METHODS[name], start_of(name, gpu), cache=store).train()  # filling the cache synchronises
@@ -125,4 +127,4 @@ def test_training_step_does_not_synchronise_except_for_orc_election(gpu, tmp_pat
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         gpu.run(METHODS[name], start_of(name, gpu), cache=store).train()
-    assert max(synchronisations[1:]) <= (name == "orc")  # the first step may initialise lazily
+    assert max(synchronisations[1:]) <= (name in ("orc", "switokd"))  # the first step may initialise lazily

@@ -5,6 +5,7 @@ from cases import METHODS, RECIPES, case, start_of
 from run_endings import ends_alike, killed_at, quiet_checkpoint
 from toy_run import ToyRuns, same
 
+from pipeline.methods.kd import KD
 from pipeline.storage.checkpoints import Checkpoint
 
 
@@ -47,6 +48,23 @@ def test_adamw_and_every_augmentation_resume_to_the_uninterrupted_result(tmp_pat
         kills += 1
     assert kills >= 2
     ends_alike(toy.run(METHODS[method], start, checkpoint=checkpoint, **recipe).train(), whole)
+
+
+class NotesEpoch(KD):
+    """KD that notes the epoch of each batch."""
+
+    def step(self, nets, leg, batch):
+        batch.note("student", "epoch", float(batch.epoch))
+        yield from super().step(nets, leg, batch)
+
+
+def test_a_batch_carries_the_epoch_of_its_leg_from_1_also_right_after_a_resume(toy, tmp_path):
+    method = NotesEpoch(**vars(METHODS["kd"]))
+    checkpoint = quiet_checkpoint(tmp_path)
+    for update in (3, 7):  # the first batches after each resume are in the middle of an epoch
+        assert killed_at(toy.run(method, toy.start, checkpoint=checkpoint, minutes=0.0, epochs=4), update)
+    history = toy.run(method, toy.start, checkpoint=checkpoint, epochs=4).train().history
+    assert [(row[1], row[4]) for row in history if row[3] == "epoch"] == [(e, e) for e in (1, 2, 3, 4)]
 
 
 def test_repeated_runs_are_bitwise_equal(toy):
