@@ -66,10 +66,14 @@ class DKD(Section):
     """Decoupled distillation."""
 
     starts_from = "teacher"
-    temperature: Temperature = doc("softmax temperature tau")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
-    alpha: NotNegative = doc("weight of the KL of the target class against all others (TCKD)")
-    beta: NotNegative = doc("weight of the KL of the other classes among themselves (NCKD)")
+    alpha: Annotated[NotNegative, Search(0.25, 4.0, log=True)] = doc(
+        "weight of the KL of the target class against all others (TCKD)"
+    )
+    beta: Annotated[NotNegative, Search(0.25, 8.0, log=True)] = doc(
+        "weight of the KL of the other classes among themselves (NCKD)"
+    )
     warmup_epochs: CountOrZero = doc("epochs in which both terms grow linearly to their weight; 0: none")
 
 
@@ -77,17 +81,23 @@ class DIST(Section):
     """Distillation by correlation."""
 
     starts_from = "teacher"
-    temperature: Temperature = doc("softmax temperature tau")
-    beta: NotNegative = doc("weight of the inter-class relation, over the classes of an image")
-    gamma: NotNegative = doc("weight of the intra-class relation, over the images of a batch")
+    temperature: SearchedTemperature = doc("softmax temperature tau")
+    beta: Annotated[NotNegative, Search(0.25, 4.0, log=True)] = doc(
+        "weight of the inter-class relation, over the classes of an image"
+    )
+    gamma: Annotated[NotNegative, Search(0.25, 4.0, log=True)] = doc(
+        "weight of the intra-class relation, over the images of a batch"
+    )
 
 
 class WTTM(Section):
     """Transformed teacher matching, weighted or not."""
 
     starts_from = "teacher"
-    gamma: float = doc("exponent of the teacher's probabilities: a temperature 1 / gamma", ge=0.001, le=1000)
-    beta: NotNegative = doc("weight of the KD term")
+    gamma: Annotated[float, Search(0.1, 1.0, log=True)] = doc(
+        "exponent of the teacher's probabilities: a temperature 1 / gamma", ge=0.001, le=1000
+    )
+    beta: Annotated[NotNegative, Search(0.5, 50.0, log=True)] = doc("weight of the KD term")
     u: bool = doc("weigh each image by U, the sum of the teacher's probabilities to the power gamma (WTTM); false: TTM")
 
 
@@ -148,9 +158,9 @@ class SwitOKD(Section):
     """Online distillation with a teacher that pauses while it is too far ahead."""
 
     starts_from = "teacher"
-    temperature: Temperature = doc("softmax temperature tau of the KL terms; 1 in the paper")
+    temperature: SearchedTemperature = doc("softmax temperature tau of the KL terms; 1 in the paper")
     standardise: bool = doc(STANDARDISE)
-    weight: NotNegative = doc("weight of the KL terms; 1 in the paper")
+    weight: Annotated[NotNegative, Search(0.1, 10.0, log=True)] = doc("weight of the KL terms; 1 in the paper")
     pause: bool = doc("pause the teacher while it is too far ahead; false: mutual learning")
 
 
