@@ -24,7 +24,9 @@ from pipeline.storage.logit_cache import LogitCache
 IMAGES = {"cpu": 8 * field.BATCH, "cuda": 200 * field.BATCH}
 MEAN, STD = (0.507, 0.487, 0.441), (0.268, 0.257, 0.276)
 KD_ = KD(temperature=4.0, standardise=False, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
-DGKD_ = DGKD(temperature=4.0, standardise=False, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
+DGKD_ = DGKD(
+    temperature=4.0, standardise=False, lam=0.9, normalise="sum", drop="bernoulli", survival=1.0, drop_teacher=False
+)
 ORC_ = ORC(
     beta=0.9,
     temperature=4.0,

@@ -20,19 +20,24 @@ class DGKD:
 
     lam: one number, or guide -> number (the paper's lambda_1..lambda_n).
     normalise: "sum" is the paper's equation.  "mean" divides the whole loss by n + 1, because the sum also makes each
-    update larger.
+    update larger.  "released" is the loss of the published code: CE is weighted by (1 - lam) without the factor n + 1
+    (with several lam, by the mean of 1 - lam_j), and each KL is divided by the number of classes.
+    drop: "bernoulli" draws each b_i on its own.  "one" drops exactly one guide in each batch, drawn uniformly, and does
+    not use survival.
     drop_teacher: False always keeps the teacher, as in the paper's equation.  True may drop the teacher as well.
 
     standardise: standardise the logits of the KD terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
 
-    Deviations from the published code: the code weights CE by (1 - lam) without the factor n + 1, divides each KL by
-    the number of classes, and drops exactly one guide in each batch, possibly the teacher.
+    Deviations from the published code: the defaults follow the paper; "released", "one" and drop_teacher = True are
+    the code.  With "one", the only guide of a chain's first assistant is kept: the code would drop it in every batch,
+    and with its default lam = 1 nothing would be left to learn from.
     """
 
     temperature: float
     standardise: bool
     lam: float | Mapping[str, float]
     normalise: str
+    drop: str
     survival: float
     drop_teacher: bool
 
@@ -47,18 +52,27 @@ class DGKD:
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
         """Cross-entropy and one term for each surviving guide, in one update of the student."""
         lam = {g: self.lam[g] if isinstance(self.lam, Mapping) else self.lam for g in leg.guides}
-        factor = 1 if self.normalise == "sum" else 1 / len(leg.guides)
         z = nets["student"](batch.x)
-        terms = {"ce": factor * sum(1 - lam[g] for g in leg.guides) * cross_entropy(z, batch.y)}
+        n_guides, n_classes = len(leg.guides), z.shape[1]
+        factors = {"sum": (1, 1), "mean": (1 / n_guides, 1 / n_guides), "released": (1 / n_guides, 1 / n_classes)}
+        ce_factor, kd_factor = factors[self.normalise]
+        terms = {"ce": ce_factor * sum(1 - lam[g] for g in leg.guides) * cross_entropy(z, batch.y)}
         for g in self.surviving(leg.guides, batch):
             kd = distill(z, nets[g](batch.x), self.temperature, standardise=self.standardise)
-            terms[f"kd/{g}"] = factor * lam[g] * kd
+            terms[f"kd/{g}"] = kd_factor * lam[g] * kd
         yield {"student": terms}
 
     def surviving(self, guides: tuple[str, ...], batch: Batch) -> list[str]:
         """Draw the guides that teach this batch, the same on every rank."""
-        b = torch.rand(len(guides), generator=batch.draw) < self.survival
-        kept = [g for g, survives in zip(guides, b.tolist()) if survives or (g == "teacher" and not self.drop_teacher)]
+        droppable = [g for g in guides if g != "teacher" or self.drop_teacher]
+        if self.drop == "bernoulli":
+            b = torch.rand(len(guides), generator=batch.draw) < self.survival
+            dropped = [g for g, survives in zip(guides, b.tolist()) if not survives and g in droppable]
+        elif len(guides) > 1:
+            dropped = [droppable[int(torch.randint(len(droppable), (), generator=batch.draw))]]
+        else:
+            dropped = []
+        kept = [g for g in guides if g not in dropped]
         for g in guides:
             batch.note("student", f"survived/{g}", float(g in kept))
         return kept

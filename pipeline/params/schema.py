@@ -134,11 +134,16 @@ class DGKD(Section):
     lam: Annotated[Fraction | Annotated[dict[Name, Fraction], Field(max_length=101)], Search(0.1, 1.0)] = doc(
         "weight lambda: one number, or one for each guide (lambda_1..lambda_n)"
     )
-    normalise: Annotated[Literal["sum", "mean"], Search(choices=("sum", "mean"))] = doc(
-        "sum: the equation of the paper; mean: divide it by the number of guides"
+    normalise: Annotated[Literal["sum", "mean", "released"], Search(choices=("sum", "mean"))] = doc(
+        "sum: the equation of the paper; mean: divide it by the number of guides; released: the loss of the published "
+        "code, which weights cross-entropy by 1 - lambda and divides each KL divergence by the number of classes"
+    )
+    drop: Literal["bernoulli", "one"] = doc(
+        "bernoulli: drop each guide at random; one: drop exactly one in each batch, as the published code does; the "
+        "only guide of a network is kept"
     )
     survival: Annotated[Fraction, Search(0.3, 0.95, off=1.0)] = doc(
-        "probability p that a guide is kept for a batch, b_i ~ Bernoulli(p); 1 is plain DGKD"
+        "for drop bernoulli: probability p that a guide is kept for a batch, b_i ~ Bernoulli(p); 1 is plain DGKD"
     )
     drop_teacher: bool = doc("drop the teacher at random too, as the published code does")
 

@@ -52,6 +52,25 @@ def test_sdgkd_with_survival_1_is_dgkd(toy):
     assert not same(student(toy, SDGKD, toy.start), student(toy, DGKD_, toy.start))
 
 
+def test_dgkd_that_drops_one_of_one_guide_is_kd(toy):
+    teacher = {"teacher": toy.start["teacher"]}
+    one = replace(DGKD_, drop="one", drop_teacher=True)
+    assert same(student(toy, one, teacher), student(toy, KD_, teacher))
+
+
+def test_dropping_one_of_one_droppable_guide_is_survival_0(toy):
+    two = {name: toy.start[name] for name in ("teacher", "ta1")}
+    one, never = replace(DGKD_, drop="one"), replace(DGKD_, survival=0.0)
+    assert same(student(toy, one, two), student(toy, never, two))
+    assert not same(student(toy, one, two), student(toy, DGKD_, two))
+
+
+def test_released_dgkd_of_one_guide_without_its_kl_is_dgkd(toy):
+    teacher = {"teacher": toy.start["teacher"]}
+    ce_alone = replace(DGKD_, lam=0.0)
+    assert same(student(toy, replace(ce_alone, normalise="released"), teacher), student(toy, ce_alone, teacher))
+
+
 def test_dgkd_with_the_same_lam_for_every_guide_is_dgkd_with_one_lam(toy):
     by_guide = replace(DGKD_, lam={"teacher": 0.9, "ta1": 0.9, "ta2": 0.9})
     assert same(student(toy, by_guide, toy.start), student(toy, DGKD_, toy.start))

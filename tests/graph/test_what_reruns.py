@@ -29,6 +29,8 @@ PARAMETERS = {
     "dml.weight": (0.5, {"distill@dml"}),
     "takd.lam": (0.5, {"distill@takd", "assist-takd@ta1", "assist-takd@ta2"}),
     "dgkd.lam": (0.5, {"distill@dgkd", "assist-dgkd@ta1", "assist-dgkd@ta2"}),
+    "dgkd.normalise": ("released", {"distill@dgkd", "assist-dgkd@ta1", "assist-dgkd@ta2"}),
+    "sdgkd.drop": ("one", {"distill@sdgkd"}),
     "sdgkd.survival": (0.5, {"distill@sdgkd"}),
     "average.kd_weight": (0.5, {"distill@average"}),
     "cooperative.alpha": (0.7, {"distill@cooperative"}),

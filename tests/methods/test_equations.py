@@ -94,7 +94,13 @@ def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam, standardise):
     x, y = s.batch.x, s.batch.y
     z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
     method = DGKD(
-        temperature=TAU, standardise=standardise, lam=lam, normalise=normalise, survival=1.0, drop_teacher=False
+        temperature=TAU,
+        standardise=standardise,
+        lam=lam,
+        normalise=normalise,
+        drop="bernoulli",
+        survival=1.0,
+        drop_teacher=False,
     )
     (update,) = s.run(method, Leg(("student",), guides))
     weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
@@ -107,7 +113,15 @@ def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam, standardise):
 def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
     s = toy_step(["student"], ["teacher", "ta1", "ta2"])
     z = train_mode(s.nets["student"], s.batch.x)
-    method = DGKD(temperature=TAU, standardise=False, lam=0.75, normalise="sum", survival=1.0, drop_teacher=False)
+    method = DGKD(
+        temperature=TAU,
+        standardise=False,
+        lam=0.75,
+        normalise="sum",
+        drop="bernoulli",
+        survival=1.0,
+        drop_teacher=False,
+    )
     (update,) = s.run(method, Leg(("student",), ("teacher", "ta1", "ta2")))
     n = 2
     assert update["student"]["ce"] == pytest.approx((n + 1) * (1 - 0.75) * ce(z, s.batch.y))
@@ -116,7 +130,15 @@ def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
 @pytest.mark.parametrize("drop_teacher", [False, True])
 def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teacher):
     guides = ("teacher", "ta1", "ta2")
-    method = DGKD(temperature=TAU, standardise=False, lam=0.7, normalise="sum", survival=0.0, drop_teacher=drop_teacher)
+    method = DGKD(
+        temperature=TAU,
+        standardise=False,
+        lam=0.7,
+        normalise="sum",
+        drop="bernoulli",
+        survival=0.0,
+        drop_teacher=drop_teacher,
+    )
     s = toy_step(["student"], guides)
     ran = []
     for g in guides:
@@ -128,11 +150,81 @@ def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teach
 
 def test_guides_survive_with_the_given_probability(toy_step):
     s = toy_step(["student"], ["teacher", "ta1", "ta2"])
-    method = DGKD(temperature=TAU, standardise=False, lam=0.7, normalise="sum", survival=0.75, drop_teacher=False)
+    method = DGKD(
+        temperature=TAU,
+        standardise=False,
+        lam=0.7,
+        normalise="sum",
+        drop="bernoulli",
+        survival=0.75,
+        drop_teacher=False,
+    )
     kept = [method.surviving(("teacher", "ta1", "ta2"), s.batch) for _ in range(4000)]
     assert all("teacher" in k for k in kept)
     for ta in ("ta1", "ta2"):
         assert sum(ta in k for k in kept) / 4000 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize("lam", [0.7, 1.0, {"teacher": 0.7, "ta1": 0.2, "ta2": 0.5}])
+def test_released_dgkd_is_the_loss_of_the_published_code(toy_step, lam):
+    guides = ("teacher", "ta1", "ta2")
+    s = toy_step(["student"], guides)
+    x, y = s.batch.x, s.batch.y
+    z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
+    method = DGKD(
+        temperature=TAU,
+        standardise=False,
+        lam=lam,
+        normalise="released",
+        drop="bernoulli",
+        survival=1.0,
+        drop_teacher=True,
+    )
+    (update,) = s.run(method, Leg(("student",), guides))
+    weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
+    expected = {"ce": (1 - sum(weight.values()) / 3) * ce(z, y)}
+    for g in guides:  # the reduction "mean" of KLDivLoss, in a loop
+        log_p, log_q = log_softmax(z / TAU, 1), log_softmax(z_g[g] / TAU, 1)
+        terms = [float(q.exp() * (q - p)) for b_p, b_q in zip(log_p, log_q) for p, q in zip(b_p, b_q)]
+        expected[f"kd/{g}"] = weight[g] * TAU**2 * sum(terms) / len(terms)
+    assert update["student"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("drop_teacher", [False, True])
+def test_dropping_one_drops_each_guide_equally_often(toy_step, drop_teacher):
+    guides = ("teacher", "ta1", "ta2")
+    s = toy_step(["student"], guides)
+    method = DGKD(
+        temperature=TAU,
+        standardise=False,
+        lam=0.7,
+        normalise="sum",
+        drop="one",
+        survival=1.0,
+        drop_teacher=drop_teacher,
+    )
+    kept = [method.surviving(guides, s.batch) for _ in range(4000)]
+    assert all(len(k) == 2 for k in kept)
+    droppable = guides if drop_teacher else guides[1:]
+    for g in guides:
+        share = 1 / len(droppable) if g in droppable else 0.0
+        dropped = sum(g not in k for k in kept) / 4000
+        assert dropped == pytest.approx(share, abs=4 * (share * (1 - share) / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize("drop_teacher", [False, True])
+def test_dropping_one_keeps_the_only_guide(toy_step, drop_teacher):
+    s = toy_step(["student"], ["teacher"])
+    method = DGKD(
+        temperature=TAU,
+        standardise=False,
+        lam=0.7,
+        normalise="sum",
+        drop="one",
+        survival=0.0,
+        drop_teacher=drop_teacher,
+    )
+    assert all(method.surviving(("teacher",), s.batch) == ["teacher"] for _ in range(20))
 
 
 @pytest.mark.parametrize("standardise", [False, True])

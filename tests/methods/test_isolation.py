@@ -69,7 +69,15 @@ CASES = {
     },
     "dml": (DML(temperature=1.0, standardise=False, weight=1.0, peers=None), GROUP, ()),
     "dgkd": (
-        DGKD(temperature=4.0, standardise=False, lam=0.9, normalise="sum", survival=0.5, drop_teacher=True),
+        DGKD(
+            temperature=4.0,
+            standardise=False,
+            lam=0.9,
+            normalise="sum",
+            drop="bernoulli",
+            survival=0.5,
+            drop_teacher=True,
+        ),
         ("student",),
         CHAIN,
     ),

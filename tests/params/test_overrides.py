@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
+from pipeline.params.load import validated
+from pipeline.params.yaml_file import read
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -47,3 +50,19 @@ def test_each_added_seed_is_one_added_line(tmp_path):
 
 def test_removing_a_method_removes_only_its_lines(tmp_path):
     assert changed_lines(tmp_path, "~methods.dml") == ["-  dml:", "-    is: dml", "-    after: models/group"]
+
+
+def presets() -> list[list[str]]:
+    """The overrides of every `dvc exp run` of docs/methods.md."""
+    lines = (ROOT / "docs/methods.md").read_text().splitlines()
+    return [line.split("-S ")[1:] for line in lines if "dvc exp run" in line]
+
+
+@pytest.mark.parametrize("overrides", presets(), ids=" ".join)
+def test_every_preset_of_the_page_of_methods_is_valid(tmp_path, monkeypatch, overrides):
+    overrides = [override.strip() for override in overrides]
+    added = [line for line in changed_lines(tmp_path, *overrides) if line.startswith("+")]
+    assert len(added) == len(overrides)  # each changes its value
+    values = read(tmp_path / "params.yaml")
+    monkeypatch.chdir(ROOT)
+    validated(values)

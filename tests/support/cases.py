@@ -22,12 +22,15 @@ AVERAGE = MultiTeacher(
     temperature=4.0, standardise=False, weights="average", ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0
 )
 TAKD_ = TAKD(temperature=4.0, standardise=False, lam=0.9)
-DGKD_ = DGKD(temperature=4.0, standardise=False, lam=0.9, normalise="sum", survival=1.0, drop_teacher=False)
+DGKD_ = DGKD(
+    temperature=4.0, standardise=False, lam=0.9, normalise="sum", drop="bernoulli", survival=1.0, drop_teacher=False
+)
 DKD_ = DKD(temperature=4.0, standardise=True, alpha=1.0, beta=8.0, warmup_epochs=3)  # longer than a toy run
 DIST_ = DIST(temperature=4.0, beta=1.0, gamma=1.0)
 WTTM_ = WTTM(gamma=0.25, beta=2.0, u=True)
 SWITOKD = SwitOKD(temperature=1.0, standardise=False, weight=1.0, pause=True)
 SDGKD = replace(DGKD_, survival=0.5)
+DGKD_RELEASED = replace(DGKD_, normalise="released", drop="one", drop_teacher=True)
 DML_ = DML(temperature=1.0, standardise=False, weight=1.0, peers=None)
 ORC_ = ORC(
     beta=0.9,
@@ -86,6 +89,7 @@ METHODS = {
     "takd": TAKD_,
     "dgkd": DGKD_,
     "sdgkd": SDGKD,
+    "dgkd released": DGKD_RELEASED,
     "dkd": DKD_,
     "dist": DIST_,
     "wttm": WTTM_,

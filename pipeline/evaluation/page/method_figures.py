@@ -55,9 +55,11 @@ def dgkd(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigur
     """Yield DGKD's guide survival rates and distillation losses."""
     survived = {guide: value for (_, guide), value in history.means("survived/").items()}
     if survived and min(survived.values()) < 1:  # otherwise every bar is one
-        survival = (o.cost["parameters"].get(o.name) or {}).get("survival")
+        section = o.cost["parameters"].get(o.name) or {}
+        survival = None if section.get("drop") == "one" else section.get("survival")
+        dashed = "" if survival is None else " Dashed: the survival probability."
         yield (
-            "Guide survival: share of batches in which each guide is kept. Dashed: the survival probability.",
+            f"Guide survival: share of batches in which each guide is kept.{dashed}",
             figures.bars(survived, f"{o.name}: guide survival", "share of batches", survival),
         )
     guides = [term for (_, term) in history.means("kd/")]
