@@ -31,12 +31,17 @@ ORC_ = ORC(
     beta=0.9,
     temperature=4.0,
     standardise=False,
+    normalise="sum",
     mixup_alpha=1.0,
+    feedback_only=False,
     pivot_lr_scale=0.01,
     promoted=1,
+    elect="batch",
+    elect_momentum=0.9,
     feedback="loss",
     teachings={"intensive": True, "private": True, "group": True},
     guidance="individual",
+    init="scratch",
     group=None,
 )
 

@@ -1,8 +1,8 @@
 """The interface between methods and training: Network, Batch, Leg, Losses, Method.
 
 A method sees networks by name as callables. It knows nothing about devices, processes, optimizers or files; what a
-paper's equations need beyond the networks comes with the batch (`draw`, `world`, `note`). This package imports
-nothing else from the project.
+paper's equations need beyond the networks comes with the batch (`draw`, `world`, `note`, `memory`). This package
+imports nothing else from the project.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -102,6 +102,9 @@ class Batch(NamedTuple):
     draw: a CPU generator seeded by (seed, leg, epoch, step), so that every rank draws the same numbers.
     world: all processes of the run.
     note: logs (network, term, value). The history has the mean of each term over the steps of an epoch.
+    memory: tensors that a step leaves for the next steps, such as moving averages. It is empty when a leg begins, and
+        part of every checkpoint, so that a resumed run finds what it had. Only the memory of rank 0 is saved: compute
+        its values from what is equal on all ranks, for example from `world.mean`.
     """
 
     x: Tensor
@@ -111,6 +114,7 @@ class Batch(NamedTuple):
     draw: torch.Generator
     world: World
     note: Note
+    memory: dict[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,15 @@ class ORC:
       demotion:  T become students again.
 
     Choices where the paper, as far as we know it, is silent:
+      - The students are ranked by their cross-entropy on this batch (`elect: batch`), or by its exponential moving
+        average over the batches so far, e <- m e + (1 - m) CE with m = elect_momentum (`elect: ema`), which depends
+        less on the noise of one batch.  The average begins with the first batch.
       - The feedback (x_F, y_F) is drawn from the global batch with probability proportional to the students' mean loss
-        (`feedback: loss`) or to the number of students that misclassify the image (`feedback: errors`).
+        (`feedback: loss`), to its exponential, P(b) = softmax(loss)_b (`softmax`), or to the number of students that
+        misclassify the image (`errors`).
+      - L_T sums its KD terms (`normalise: sum`), or takes beta times their mean (`mean`).
+      - The other students start from random weights (`init: scratch`), or from the trained assistants of the same
+        names in the chain that the run starts from (`init: assistants`).  The student starts from random weights.
       - One mu ~ Beta(mixup_alpha, mixup_alpha) is drawn for each batch.
       - The students' forward pass for the promotion is also the one that they are trained on.
       - The pivot and the temporary teachers teach in evaluation mode, after their own update.
@@ -38,6 +45,8 @@ class ORC:
     pivot worse.
 
     standardise: standardise the logits of the KD terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
+    feedback_only: the paper's ablation in which the pivot learns from the feedback alone: mu = 0, so that
+    L_1 = CE(P(x_F), y_F).
     teachings: which of intensive, private and group teaching take place.  Without private or group teaching, the
     students concerned learn from cross-entropy alone.  Without intensive teaching, the pivot stays frozen.
     group: name -> architecture of the other students.  None (`auto` in params.yaml) uses the assistants' architectures.
@@ -46,25 +55,42 @@ class ORC:
     beta: float
     temperature: float
     standardise: bool
+    normalise: str
     mixup_alpha: float
+    feedback_only: bool
     pivot_lr_scale: float
     promoted: int
+    elect: str
+    elect_momentum: float
     feedback: str
     teachings: Mapping[str, bool]
     guidance: str
+    init: str
     group: Mapping[str, str] | None
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
-        """The student, the other students from random weights, and the teacher as the pivot."""
+        """The student, the other students, and the teacher as the pivot.
+
+        Raises ValueError if `init: assistants` finds no trained network of a student's name and architecture.
+        """
         if self.group is None:
             group = {name: network.arch for name, network in start.items() if name != "teacher"}
         else:
             group = self.group
         return {
             "student": Network(student),
-            **{name: Network(arch) for name, arch in group.items()},
+            **{name: self.other_student(name, arch, start) for name, arch in group.items()},
             PIVOT: replace(start["teacher"], lr_scale=self.pivot_lr_scale, learns=self.teachings["intensive"]),
         }
+
+    def other_student(self, name: str, arch: str, start: Mapping[str, Network]) -> Network:
+        """One of the other students, with random weights or with those of the trained assistant of its name."""
+        if self.init == "scratch":
+            return Network(arch)
+        assistant = start.get(name)
+        if assistant is None or assistant.weights is None or assistant.arch != arch:
+            raise ValueError(f"init: assistants requires the weights of a trained {arch} named {name}")
+        return replace(assistant, learns=True)
 
     def legs(self, nets: Nets, train: Train) -> Iterator[Leg]:
         """One leg, in which all students learn together; the pivot learns too, or guides them."""
@@ -80,7 +106,7 @@ class ORC:
         students = [name for name in leg.learners if name != PIVOT]
         z = {s: nets[s](x) for s in students}
         loss = {s: cross_entropies(z[s], y) for s in students}
-        temporary, others = self.elect(loss, batch)
+        temporary, others = self.promote(loss, batch)
 
         if self.teachings["intensive"]:
             mu = self.mixing(batch)
@@ -105,38 +131,47 @@ class ORC:
             return
         if self.teachings["group"]:
             z_temporary = [nets[t].teach(x) for t in temporary]
+            n_terms = 1 if self.guidance == "ensemble" else len(temporary) + 1
+            beta_kd = beta / n_terms if self.normalise == "mean" else beta
             yield {
                 s: {
                     "ce": (1 - beta) * cross_entropy(z[s], y),
-                    **{term: beta * kd for term, kd in self.guide(z[s], z_temporary, z_pivot).items()},
+                    **{term: beta_kd * kd for term, kd in self.guide(z[s], z_temporary, z_pivot).items()},
                 }
                 for s in others
             }
         else:
             yield {s: {"ce": cross_entropy(z[s], y)} for s in others}
 
-    def elect(self, loss: Mapping[str, Tensor], batch: Batch) -> tuple[list[str], list[str]]:
+    def promote(self, loss: Mapping[str, Tensor], batch: Batch) -> tuple[list[str], list[str]]:
         """Split students into temporary teachers and others by mean loss on the global batch. Ties keep their order."""
-        means = batch.world.mean(torch.stack([loss[s].mean() for s in loss])).tolist()
-        ranked = [s for _, s in sorted(zip(means, loss), key=lambda pair: pair[0])]
+        means = batch.world.mean(torch.stack([loss[s].mean() for s in loss]))
+        if self.elect == "ema":
+            m, average = self.elect_momentum, batch.memory.get("loss", means)
+            means = batch.memory["loss"] = m * average + (1 - m) * means
+        ranked = [s for _, s in sorted(zip(means.tolist(), loss), key=lambda pair: pair[0])]
         temporary, others = ranked[: self.promoted], ranked[self.promoted :]
         for s in loss:
             batch.note(s, "promoted", float(s in temporary))
         return temporary, others
 
     def mixing(self, batch: Batch) -> float:
-        """Draw mu ~ Beta(mixup_alpha, mixup_alpha), the same on every rank."""
-        seed = int(torch.randint(2**62, (), generator=batch.draw))
+        """Draw mu ~ Beta(mixup_alpha, mixup_alpha), the same on every rank. It is 0 with `feedback_only`."""
+        seed = int(torch.randint(2**62, (), generator=batch.draw))  # drawn in any case: feedback is the same either way
+        if self.feedback_only:
+            return 0.0
         return float(np.random.default_rng(seed).beta(self.mixup_alpha, self.mixup_alpha))
 
     def draw_feedback(self, z: Mapping[str, Tensor], loss: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Draw as many images as the batch has from the global batch, favouring those that the students do badly on."""
-        if self.feedback == "loss":
-            weight = torch.stack([loss[s] for s in loss]).mean(0)
-        else:
-            weight = torch.stack([(z[s].argmax(1) != batch.y).to(z[s].dtype) for s in z]).mean(0)
         world = batch.world
-        drawn = draw_in_proportion(world.gather(weight), batch.draw)
+        if self.feedback == "errors":
+            weight = world.gather(torch.stack([(z[s].argmax(1) != batch.y).to(z[s].dtype) for s in z]).mean(0))
+        else:
+            weight = world.gather(torch.stack([loss[s] for s in loss]).mean(0))
+        if self.feedback == "softmax":
+            weight = weight.double().softmax(0)
+        drawn = draw_in_proportion(weight, batch.draw)
         x_f, y_f = world.gather(batch.x)[drawn], world.gather(batch.y)[drawn]
         n_classes = next(iter(z.values())).shape[1]
         batch.note(PIVOT, "feedback", one_hot(y_f, n_classes).sum(0))

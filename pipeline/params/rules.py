@@ -225,9 +225,35 @@ def method(name: str, values: dict[str, Any]) -> Iterator[str]:
 
 
 def group_of(name: str, section: ORC, after: str, values: dict[str, Any]) -> Iterator[str]:
-    """A group of ORC that does not exist or is smaller than the number of promoted students."""
-    if section.group is None and after != GROUP:
+    """A group of ORC that does not exist, lacks weights, or is smaller than the number of promoted students."""
+    others: dict[str, Any] = values["assistants"] if section.group is None else section.group
+    if section.init == "assistants":
+        if after in (TEACHER, GROUP):
+            yield (
+                f"{name}.init: assistants requires methods.{name}.after to be a chain with trained assistants, such as "
+                f"{CHAINS[-1]}, got {after}"
+            )
+            return
+        trained = assistants_of(after, values)
+        others = trained if section.group is None else section.group
+        for other, arch in others.items():
+            where = f"{name}.group.{other}: init assistants requires"
+            if other not in trained:
+                has = f"which has {', '.join(trained) or 'none'}"
+                yield f"{where} an assistant of this name in {after}, {has}"
+            elif arch != trained[other]:
+                yield f"{where} the architecture of the assistant, {trained[other]}, got {arch}"
+    elif section.group is None and after != GROUP:
         yield f"{name}.group: auto requires methods.{name}.after to be {GROUP}"
-    others = values["assistants"] if section.group is None else section.group
     if section.promoted > 1 + len(others):
         yield f"{name}.promoted: must be at most the number of students ({1 + len(others)}), got {section.promoted}"
+
+
+def assistants_of(after: str, values: dict[str, Any]) -> dict[str, str]:
+    """The trained assistants of a chain, name -> architecture, from the teacher's successor on.  after: its path."""
+    link = values["student"].after if after in CHAINS else after.split("/")[-1]
+    found: dict[str, str] = {}
+    while link in values["assistants"] and link not in found:  # a circular chain has a line of its own
+        found[link] = values["assistants"][link].arch
+        link = values["assistants"][link].after
+    return dict(reversed(found.items()))

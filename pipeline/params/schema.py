@@ -184,16 +184,29 @@ class ORC(Section):
     beta: Annotated[Fraction, Search(0.3, 0.95)] = doc("weight beta of the KD terms; cross-entropy has 1 - beta")
     temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
+    normalise: Literal["sum", "mean"] = doc("whether group teaching (L_T) sums its KD terms or takes their mean")
     mixup_alpha: Annotated[float, Search(0.1, 1.0, log=True, control=True)] = doc(
         "the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000
     )
+    feedback_only: bool = doc("the pivot learns from the feedback images alone, without mixup, as in an ablation")
     pivot_lr_scale: Annotated[NotNegative, Search(0.001, 0.1, log=True, control=True, off=0.0)] = doc(
         "factor of the learning rate of the pivot"
     )
     promoted: Count = doc("number k of temporary teachers in each batch; 1 in the paper")
-    feedback: Literal["loss", "errors"] = doc("feedback images are drawn in proportion to the loss, or to the errors")
+    elect: Literal["batch", "ema"] = doc(
+        "the students with the lowest cross-entropy are promoted: on this batch, or by its exponential moving average"
+    )
+    elect_momentum: float = doc("for elect ema: weight of the average so far; this batch has 1 - momentum", ge=0, lt=1)
+    feedback: Literal["loss", "errors", "softmax"] = doc(
+        "feedback images are drawn in proportion to the students' mean loss, to their errors, or to the softmax over "
+        "the batch of their mean loss"
+    )
     teachings: Teachings = doc("which teachings are on, as in the ablation of the paper")
     guidance: Literal["individual", "ensemble"] = doc("one KD term for each teacher, or one for their mean logits")
+    init: Literal["scratch", "assistants"] = doc(
+        "the other students start from random weights, or from the trained assistants of the same names; assistants "
+        "requires that the method starts from a chain, such as models/chains/dgkd"
+    )
     group: Auto[Group] = doc("the other students, name -> architecture; auto: those of the assistants")
 
 

@@ -28,8 +28,11 @@ class Batches:
     compiled: bool = False
     cached_order: tuple[tuple[int, int], Tensor] | None = field(default=None, repr=False)
 
-    def __call__(self, leg: PlannedLeg, epoch: int, step: int, note: Note) -> Batch:
-        """This rank's part of a batch, augmented; the images of the next one are prefetched."""
+    def __call__(self, leg: PlannedLeg, epoch: int, step: int, note: Note, memory: dict[str, Tensor]) -> Batch:
+        """This rank's part of a batch, augmented; the images of the next one are prefetched.
+
+        note, memory: of the Batch.
+        """
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()  # outputs of the last step's CUDA graphs may be overwritten now
         order = self.order(leg, epoch)
@@ -46,6 +49,7 @@ class Batches:
             draw=torch.Generator().manual_seed(hash64(self.seed, "draw", *at)),
             world=self.processes,
             note=note,
+            memory=memory,
         )
         self.guides.begin_batch(batch.x, epoch, rows)
         leg.views.ahead(self.local_rows(order, step + 1))

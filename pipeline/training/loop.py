@@ -48,7 +48,8 @@ class Loop:
         """Train a leg from where the state is to its end."""
         for epoch in self.state.epochs_left(leg):
             for step in self.state.steps_left(leg):
-                batch = self.batches(leg, epoch, step, note=self.state.metrics.recorder(step))
+                note, memory = self.state.metrics.recorder(step), self.state.memory
+                batch = self.batches(leg, epoch, step, note=note, memory=memory)
                 for losses in self.method.step(self.nets, leg, batch):
                     self.update(losses, lr_factor(self.recipe, leg, epoch, step))
                 self.after_step(leg)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.runtime.processes import Processes
 from pipeline.training.cost import Passes, RunPasses
@@ -37,6 +38,7 @@ class TrainState:
     noted: number of legs whose notes are already in the history.
     history: one row for each value that was recorded (metrics.HistoryRow).
     memo: what `Method.legs` computed from networks; a resumed run must not compute it again.
+    memory: what the steps of the current leg keep for the next steps (`Batch.memory`), equal on all ranks.
     passes: images that have passed through each network on this rank, by part of the run (pipeline.training.cost).
     metrics: of the current epoch, on this rank.
     """
@@ -51,6 +53,7 @@ class TrainState:
     noted: int = 0
     history: list[HistoryRow] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
     passes: RunPasses = field(default_factory=dict)
     metrics: EpochMetrics = field(default_factory=EpochMetrics)
@@ -95,8 +98,9 @@ class TrainState:
         self.step, self.epoch = 0, epoch + 1
 
     def end_leg(self, leg: PlannedLeg) -> None:
-        """Move on to the next leg."""
+        """Move on to the next leg, which begins with an empty memory."""
         self.leg, self.epoch = leg.number + 1, 1
+        self.memory = {}
 
     def keep_best(self, name: str, weights: Callable[[], State], top1: float, epoch: int) -> None:
         """Keep a network's weights if they are the first of its leg, or better on validation than those before."""
@@ -122,6 +126,7 @@ class TrainState:
             **{key: getattr(self, key) for key in COUNTERS},
             "history": self.history,
             "memo": self.memo,
+            "memory": {key: value.detach().cpu() for key, value in self.memory.items()},
             "trained": {name: vars(trained) for name, trained in self.trained.items()},
         }
 
@@ -131,6 +136,7 @@ class TrainState:
             setattr(self, key, saved[key])
         self.history = [tuple(row) for row in saved["history"]]
         self.memo.update(saved["memo"])
+        self.memory = {key: value.to(device) for key, value in saved["memory"].items()}
         self.passes = of_rank["passes"]
         self.trained = {name: Trained(**trained) for name, trained in saved["trained"].items()}
         self.metrics = EpochMetrics.from_dict(of_rank["metrics"], device)

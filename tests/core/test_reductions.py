@@ -19,10 +19,12 @@ from cases import (
     WTTM_,
     members,
 )
+from safetensors.torch import load_file, save_file
 from toy_run import same
 
 from pipeline.core.interface import Leg, Network
 from pipeline.core.losses import cross_entropy, distill
+from pipeline.methods.orc import ORC
 
 
 def student(toy, method, start, **recipe):
@@ -90,6 +92,59 @@ def test_orc_with_one_student_and_a_frozen_pivot_is_kd(toy):
     alone = replace(ORC_, group={}, teachings={"intensive": False, "private": True, "group": True})
     teacher = {"teacher": toy.start["teacher"]}
     assert same(student(toy, alone, teacher), student(toy, KD_, teacher))
+
+
+def test_orc_with_an_average_without_momentum_promotes_by_batch(toy):
+    one, other = (replace(ORC_, elect="ema", elect_momentum=m) for m in (0.0, 0.95))
+    assert same(student(toy, one, toy.group), student(toy, ORC_, toy.group))
+    assert not same(student(toy, other, toy.group), student(toy, ORC_, toy.group))
+
+
+def test_orc_with_the_mean_of_one_kd_term_is_the_sum(toy):
+    ensemble = replace(ORC_, guidance="ensemble")
+    mean = replace(ensemble, normalise="mean")
+    assert same(student(toy, mean, toy.group), student(toy, ensemble, toy.group))
+    individual = replace(ORC_, normalise="mean")
+    assert not same(student(toy, individual, toy.group), student(toy, ORC_, toy.group))
+
+
+def test_orc_with_feedback_only_is_intensive_teaching_with_mu_0(toy):
+    class Unmixed(ORC):
+        def mixing(self, batch):
+            super().mixing(batch)
+            return 0.0
+
+    alone, unmixed = replace(ORC_, feedback_only=True), Unmixed(**vars(ORC_))
+    a, b = (toy.run(method, toy.group).train().networks for method in (alone, unmixed))
+    assert all(same(a[name].last, b[name].last) for name in a)
+    assert not same(a["pivot"].last, toy.run(ORC_, toy.group).train().networks["pivot"].last)
+
+
+def test_orc_whose_assistants_have_their_initial_weights_is_orc_from_scratch(toy):
+    scratch = toy.run(ORC_, toy.start)
+    start = {"teacher": toy.start["teacher"]}
+    for name in ("ta1", "ta2"):
+        file = toy.folder / f"initial-{name}.safetensors"
+        save_file(scratch.nets[name].weights(), file)
+        start[name] = replace(toy.start[name], weights=file)
+    a, b = scratch.train().networks, toy.run(replace(ORC_, init="assistants"), start).train().networks
+    assert a.keys() == b.keys() and all(same(a[name].last, b[name].last) for name in a)
+
+
+def test_students_of_orc_begin_with_the_weights_of_the_trained_assistants(toy):
+    run = toy.run(replace(ORC_, init="assistants"), toy.start)
+    for name in ("ta1", "ta2"):
+        assert same(run.nets[name].weights(), load_file(toy.start[name].weights))
+    assert same(run.nets["student"].weights(), toy.run(SCRATCH, {}).nets["student"].weights())
+    assert not same(run.train().networks["ta1"].last, load_file(toy.start["ta1"].weights))
+
+
+@pytest.mark.parametrize("group", [None, {"ta1": "tiny_plain2_12"}, {"ta3": "tiny_plain2_16"}])
+def test_orc_refuses_to_start_from_assistants_without_weights(toy, group):
+    method = replace(ORC_, init="assistants", group=group)
+    start = toy.group if group is None else toy.start
+    with pytest.raises(ValueError, match=r"^init: assistants requires the weights of a trained tiny_plain2_1. named"):
+        method.networks("tiny_plain2_12", start)
 
 
 @pytest.mark.parametrize("weights", ["average", "entropy", "confidence"])
@@ -167,8 +222,6 @@ def test_cooperative_without_a_qualified_teacher_retrains_to_its_base(toy):
 
 def with_weights(toy, group, trained):
     """The group as frozen networks that start from their trained weights."""
-    from safetensors.torch import save_file
-
     start = {}
     for name, network in group.items():
         file = toy.folder / f"base-{name}.safetensors"

@@ -20,6 +20,8 @@ TRAINING = {"pretrain", "members", *LINKS, *EVERY_DISTILL}
 PARAMETERS = {
     "orc.beta": (0.7, {"distill@orc"}),
     "orc.teachings.group": (False, {"distill@orc"}),
+    "orc.elect": ("ema", {"distill@orc"}),
+    "orc.feedback_only": (True, {"distill@orc"}),
     "orc_single.beta": (0.7, {"distill@orc_single"}),
     "kd.temperature": (2.0, {"distill@kd"}),
     "kd_scaled.kd_weight": (2.0, {"distill@kd_scaled"}),

@@ -76,6 +76,7 @@ def toy_step():
             draw=torch.Generator().manual_seed(7),
             world=Processes(accelerator),
             note=lambda network, term, value: notes.setdefault((network, term), value),
+            memory={},
         )
         return ToyStep(nets, batch, notes)
 

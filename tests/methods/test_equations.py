@@ -1,5 +1,7 @@
 """The losses of each method equal the paper's equations, computed here from the networks' logits."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
@@ -43,11 +45,16 @@ def orc(**changed):
         "beta": 0.6,
         "temperature": TAU,
         "standardise": False,
+        "normalise": "sum",
         "mixup_alpha": 1.0,
+        "feedback_only": False,
         "pivot_lr_scale": 0.01,
         "promoted": 1,
+        "elect": "batch",
+        "elect_momentum": 0.9,
         "feedback": "loss",
         "guidance": "individual",
+        "init": "scratch",
         "group": None,
     }
     return ORC(teachings=teachings, **(fields | changed))
@@ -273,11 +280,14 @@ def first_step_of_orc(s, method, leg):
 @pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("guidance", ["individual", "ensemble"])
 @pytest.mark.parametrize("promoted", [1, 2])
-def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted, standardise):
+@pytest.mark.parametrize("normalise", ["sum", "mean"])
+def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted, standardise, normalise):
     students = ("student", "ta1", "ta2")
     s = toy_step((*students, "pivot"))
     y, beta = s.batch.y, 0.6
-    method = orc(guidance=guidance, promoted=promoted, standardise=standardise)
+    method = orc(guidance=guidance, promoted=promoted, standardise=standardise, normalise=normalise)
+    n_terms = 1 if guidance == "ensemble" else promoted + 1
+    weight = beta / n_terms if normalise == "mean" else beta
     before, seen, updates = first_step_of_orc(s, method, Leg((*students, "pivot")))
     ranked = sorted(students, key=lambda n: ce(before[n], y))
     temporary, others = ranked[:promoted], ranked[promoted:]
@@ -297,10 +307,10 @@ def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted, sta
     for n in others:
         expected = {"ce": (1 - beta) * ce(before[n], y)}
         if guidance == "individual":
-            expected["group/temporary"] = beta * sum(kd(before[n], z, standardise=standardise) for z in taught)
-            expected["group/pivot"] = beta * kd(before[n], pivot, standardise=standardise)
+            expected["group/temporary"] = weight * sum(kd(before[n], z, standardise=standardise) for z in taught)
+            expected["group/pivot"] = weight * kd(before[n], pivot, standardise=standardise)
         else:
-            expected["group/ensemble"] = beta * kd(
+            expected["group/ensemble"] = weight * kd(
                 before[n], torch.stack([*taught, pivot]).mean(0), standardise=standardise
             )
         assert group[n] == pytest.approx(expected)
@@ -319,6 +329,62 @@ def test_orc_intensive_teaching_is_mixup_with_feedback(toy_step):
     updates = s.run(method, Leg(("student", "pivot")))
     assert updates[0]["pivot"]["intensive"] == pytest.approx(mu * ce(z_mix, y) + (1 - mu) * ce(z_mix, y[f]))
     assert s.notes["pivot", "feedback"].sum() == len(y)
+
+
+def test_orc_with_feedback_only_teaches_the_pivot_the_feedback_alone(toy_step):
+    s = toy_step(("student", "pivot"))
+    method = orc(group={}, feedback_only=True)
+    x, y = s.batch.x, s.batch.y
+    loss = cross_entropy(train_mode(s.nets["student"], x), y, reduction="none")
+    replay = torch.Generator().manual_seed(7)
+    orc(group={}).mixing(s.batch._replace(draw=replay))
+    f = draw_in_proportion(loss, replay)
+    z_f = train_mode(s.nets["pivot"], x[f])
+    updates = s.run(method, Leg(("student", "pivot")))
+    assert updates[0]["pivot"]["intensive"] == pytest.approx(ce(z_f, y[f]))
+
+
+@pytest.mark.parametrize("feedback", ["loss", "errors", "softmax"])
+def test_feedback_is_drawn_from_its_distribution_over_the_batch(toy_step, feedback):
+    students = ("student", "ta1", "ta2")
+    s = toy_step((*students, "pivot"), size=8)
+    y, rows = s.batch.y.tolist(), range(8)
+    z = {n: train_mode(s.nets[n], s.batch.x) for n in students}
+    loss = {n: cross_entropy(z[n], s.batch.y, reduction="none") for n in students}
+    mean = [sum(float(loss[n][b]) for n in students) / 3 for b in rows]
+    errors = [sum(float(z[n][b].argmax() != y[b]) for n in students) for b in rows]
+    weight = {"loss": mean, "errors": errors, "softmax": [math.exp(m) for m in mean]}[feedback]
+
+    u = torch.rand(8, generator=torch.Generator().manual_seed(7), dtype=torch.float64).tolist()
+    drawn = []
+    for number in u:  # the first image at which the cumulative distribution exceeds the number
+        cumulative = [sum(weight[: b + 1]) / sum(weight) for b in rows]
+        drawn.append(next(b for b in rows if cumulative[b] > number))
+    x_f, y_f = orc(feedback=feedback).draw_feedback(z, loss, s.batch)
+    assert torch.equal(x_f, s.batch.x[drawn]) and y_f.tolist() == [y[b] for b in drawn]
+
+
+def test_students_are_promoted_by_the_moving_average_of_their_losses(toy_step):
+    students = ("student", "ta1", "ta2")
+    s = toy_step(students)
+    method = orc(elect="ema", elect_momentum=0.7)
+    draw = torch.Generator().manual_seed(3)
+    average, differs = None, 0
+    for _ in range(200):
+        loss = {n: torch.rand(6, generator=draw, dtype=torch.float64) for n in students}
+        means = [float(loss[n].sum()) / 6 for n in students]
+        average = means if average is None else [0.7 * a + (1 - 0.7) * m for a, m in zip(average, means)]
+        temporary, others = method.promote(loss, s.batch)
+        assert [*temporary, *others] == [n for _, n in sorted(zip(average, students))]
+        differs += temporary != orc().promote(loss, s.batch)[0]
+    assert s.batch.memory["loss"].tolist() == pytest.approx(average)
+    assert differs > 20
+
+
+def test_promotion_by_batch_leaves_no_memory(toy_step):
+    s = toy_step(("student", "ta1", "ta2", "pivot"))
+    s.run(orc(), Leg(("student", "ta1", "ta2", "pivot")))
+    assert s.batch.memory == {}
 
 
 @pytest.mark.parametrize("off", ["intensive", "private", "group"])

@@ -22,7 +22,18 @@ GROUP = ("student", "ta1", "ta2")
 ON = {"intensive": True, "private": True, "group": True}
 OFF_PIVOT = {**ON, "intensive": False}
 ORC_FIELDS = dict(
-    beta=0.9, temperature=4.0, standardise=False, mixup_alpha=1.0, pivot_lr_scale=0.01, feedback="loss", group=None
+    beta=0.9,
+    temperature=4.0,
+    standardise=False,
+    normalise="sum",
+    mixup_alpha=1.0,
+    feedback_only=False,
+    pivot_lr_scale=0.01,
+    elect="batch",
+    elect_momentum=0.9,
+    feedback="loss",
+    init="scratch",
+    group=None,
 )
 COOPERATIVE = dict(
     expertise="instance",

@@ -116,7 +116,16 @@ MISTAKES = [
     ("orc_single.group", "auto", "orc_single.group: auto requires methods.orc_single.after to be models/group"),
     ("orc.teachings.grop", True, "orc.teachings.grop: unknown key; nearest: group"),
     ("orc.teachings.group", DELETED, "orc.teachings.group: is missing"),
-    ("orc.feedback", "all", "orc.feedback: must be 'loss' or 'errors', got 'all'"),
+    ("orc.feedback", "all", "orc.feedback: must be 'loss', 'errors' or 'softmax', got 'all'"),
+    ("orc.feedback_only", 1, "orc.feedback_only: must be a valid boolean, got 1"),
+    ("orc.normalise", "max", "orc.normalise: must be 'sum' or 'mean', got 'max'"),
+    ("orc.elect", "epoch", "orc.elect: must be 'batch' or 'ema', got 'epoch'"),
+    ("orc.elect_momentum", 1.0, "orc.elect_momentum: must be less than 1, got 1.0"),
+    ("orc.elect_momentum", -0.1, "orc.elect_momentum: must be greater than or equal to 0, got -0.1"),
+    ("orc.elect_momentum", DELETED, "orc.elect_momentum: is missing"),
+    ("orc.init", "chain", "orc.init: must be 'scratch' or 'assistants', got 'chain'"),
+    ("orc.init", "assistants", "orc.init: assistants requires methods.orc.after to be a chain with trained"),
+    ("orc_single.init", "assistants", "orc_single.init: assistants requires methods.orc_single.after to be a chain"),
     ("dgkd.lam", 2.0, "dgkd.lam: must be"),
     ("dgkd.lam", {"teacher": 0.9, "ta1": 0.9, "ta9": 0.9}, "dgkd.lam.ta9: is not a guide"),
     ("dgkd.lam", {"teacher": 0.9}, "dgkd.lam: guide ta1 has no weight"),
@@ -179,6 +188,51 @@ def test_mistake_is_a_one_line_error_that_names_its_key(key, value, message):
     assert any(message in line for line in lines), lines
     assert all(line.startswith("params.yaml: ") and len(line) < 400 for line in lines)
     assert len(lines) <= 3
+
+
+CHAIN = "models/chains/dgkd"
+GROUPS = [
+    ("auto", 3, CHAIN, []),
+    ("auto", 2, "models/takd/ta1", []),
+    ({"ta2": "tiny_plain2_16"}, 2, CHAIN, []),
+    ({}, 1, "models/dgkd/teacher", []),
+    ("auto", 4, CHAIN, ["orc.promoted: must be at most the number of students (3), got 4"]),
+    ("auto", 3, "models/takd/ta1", ["orc.promoted: must be at most the number of students (2), got 3"]),
+    (
+        {"ta9": "tiny_plain2_16"},
+        1,
+        CHAIN,
+        [f"orc.group.ta9: init assistants requires an assistant of this name in {CHAIN}, which has ta1, ta2"],
+    ),
+    (
+        {"ta2": "tiny_plain2_16"},
+        1,
+        "models/takd/ta1",
+        ["orc.group.ta2: init assistants requires an assistant of this name in models/takd/ta1, which has ta1"],
+    ),
+    (
+        {"ta1": "tiny_plain2_16"},
+        1,
+        CHAIN,
+        [
+            "orc.group.ta1: init assistants requires the architecture of the assistant, tiny_plain2_32, "
+            "got tiny_plain2_16"
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("group", "promoted", "after", "mistakes"), GROUPS)
+def test_assistants_that_begin_in_orc_must_have_been_trained_in_its_chain(group, promoted, after, mistakes):
+    whole = document()
+    whole["methods"]["orc"]["after"] = after
+    whole["orc"] |= {"init": "assistants", "group": group, "promoted": promoted}
+    if not mistakes:
+        params.validated(whole)
+        return
+    with pytest.raises(ParamsError) as caught:
+        params.validated(whole)
+    assert str(caught.value).splitlines() == [f"params.yaml: {mistake}" for mistake in mistakes]
 
 
 AUTO = ["data.storage", "data.image_size", "data.limit", "data.validation", "data.image_column", "data.label_column"]

@@ -66,9 +66,10 @@ def test_two_processes_equal_one(one_and_two, name):
 
 
 @pytest.mark.slow
-def test_promotions_and_feedback_of_orc_equal_those_of_one_process(one_and_two):
+@pytest.mark.parametrize("name", ["orc", "orc options"])
+def test_promotions_and_feedback_of_orc_equal_those_of_one_process(one_and_two, name):
     def roles(run):
-        return [row for row in run["orc"]["rows"] if row[3].split("/")[0] in ("promoted", "feedback")]
+        return [row for row in run[name]["rows"] if row[3].split("/")[0] in ("promoted", "feedback")]
 
     assert len(roles(one_and_two[0])) > 0
     assert roles(one_and_two[0]) == roles(one_and_two[1])
@@ -109,7 +110,7 @@ def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["orc", "cooperative"])
+@pytest.mark.parametrize("name", ["orc", "orc options", "cooperative"])
 def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, name):
     started = time.monotonic()
     killed = run(TORCHRUN, tmp_path, "float64", name, DIE="1:8")

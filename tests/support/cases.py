@@ -36,13 +36,21 @@ ORC_ = ORC(
     beta=0.9,
     temperature=4.0,
     standardise=False,
+    normalise="sum",
     mixup_alpha=1.0,
+    feedback_only=False,
     pivot_lr_scale=0.1,
     promoted=1,
+    elect="batch",
+    elect_momentum=0.9,
     feedback="loss",
     teachings={"intensive": True, "private": True, "group": True},
     guidance="individual",
+    init="scratch",
     group=None,
+)
+ORC_OPTIONS = replace(
+    ORC_, normalise="mean", promoted=2, elect="ema", elect_momentum=0.8, feedback="softmax", init="assistants"
 )
 COOPERATIVE = Cooperative(
     expertise="instance",
@@ -76,6 +84,8 @@ def start_of(name, toy):
     """The networks that the method of that name starts from."""
     if name in ("dml", "orc"):
         return toy.group
+    if name == "orc options":
+        return toy.start
     if name == "cooperative":
         return members(toy)
     if name in ("scratch",):
@@ -97,6 +107,7 @@ METHODS = {
     "multiteacher": replace(AVERAGE, weights="confidence"),
     "dml": DML_,
     "orc": ORC_,
+    "orc options": ORC_OPTIONS,
     "cooperative": COOPERATIVE,
 }
 

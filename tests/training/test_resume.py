@@ -1,11 +1,14 @@
 """A run that is killed and resumed ends bitwise equal to the uninterrupted run."""
 
 import pytest
+import torch
 from cases import METHODS, RECIPES, case, start_of
 from run_endings import ends_alike, killed_at, quiet_checkpoint
 from toy_run import ToyRuns, same
 
+from pipeline.core.interface import Leg
 from pipeline.methods.kd import KD
+from pipeline.methods.scratch import Scratch
 from pipeline.storage.checkpoints import Checkpoint
 
 
@@ -27,7 +30,7 @@ def test_run_killed_after_every_batch_resumes_to_the_uninterrupted_result(toy, t
     method, start = METHODS[name], start_of(name, toy)
     whole = toy.run(method, start).train()
     checkpoint = quiet_checkpoint(tmp_path)
-    updates_per_step = {"dml": 3, "orc": 3}.get(name, 1)
+    updates_per_step = {"dml": 3, "orc": 3, "orc options": 3}.get(name, 1)
     kills = 0
     # minutes=0 saves a checkpoint after every step: each attempt completes one step and is killed in the next.
     while killed_at(toy.run(method, start, checkpoint=checkpoint, minutes=0.0), updates_per_step + 1):
@@ -65,6 +68,31 @@ def test_a_batch_carries_the_epoch_of_its_leg_from_1_also_right_after_a_resume(t
         assert killed_at(toy.run(method, toy.start, checkpoint=checkpoint, minutes=0.0, epochs=4), update)
     history = toy.run(method, toy.start, checkpoint=checkpoint, epochs=4).train().history
     assert [(row[1], row[4]) for row in history if row[3] == "epoch"] == [(e, e) for e in (1, 2, 3, 4)]
+
+
+class Counting(Scratch):
+    """Counts the batches of a leg in the memory of its steps."""
+
+    def legs(self, nets, train):
+        yield Leg(("student",))
+        yield Leg(("student",))
+
+    def step(self, nets, leg, batch):
+        batch.memory["count"] = batch.memory.get("count", torch.zeros(())) + 1
+        batch.note("student", "count", batch.memory["count"])
+        yield from super().step(nets, leg, batch)
+
+
+def test_memory_lasts_for_a_leg_and_survives_kills(toy, tmp_path):
+    method = Counting(label_smoothing=0.0)
+    whole = toy.run(method, {}).train()
+    counts = [row for row in whole.history if row[3] == "count"]
+    # five batches in an epoch: the mean of 1 to 5, then of 6 to 10, in both legs
+    assert [(leg, epoch, value) for leg, epoch, _, _, value in counts] == [(0, 1, 3), (0, 2, 8), (1, 1, 3), (1, 2, 8)]
+    checkpoint = quiet_checkpoint(tmp_path)
+    while killed_at(toy.run(method, {}, checkpoint=checkpoint, minutes=0.0), 2):
+        pass
+    ends_alike(toy.run(method, {}, checkpoint=checkpoint).train(), whole)
 
 
 def test_repeated_runs_are_bitwise_equal(toy):
