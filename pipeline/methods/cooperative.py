@@ -18,7 +18,10 @@ CHUNK = 256  # images whose counterfactuals are computed in one batch
 
 
 class Lesson(NamedTuple):
-    """What one member is taught: rows [N], indices into the training split, and the teacher of each."""
+    """What one member is taught: rows [N], indices into the training split, and the teacher of each.
+
+    A row occurs once for each member that teaches it.
+    """
 
     rows: Tensor
     teachers: Tensor  # [N] indices into the list of members
@@ -39,11 +42,17 @@ class Cooperative:
     in every class.  f is the teacher f_i, as in the published notebook, or the student f_j (counterfactual_of).
     x' joins j's training set with its true label, and j is retrained from its initial weights.
 
-    pool "counterfactual" is the method.  The controls add other images: "raw" the image itself; "noise" the image plus
-    uniform noise as far away as the counterfactual; "random" as many labelled images at random; "none" nothing.
+    teachers "certain": each (j, x) has one teacher, the qualified one that is most certain of y.  "all": every
+    qualified teacher makes its own counterfactual of x, and duplicates are removed: counterfactuals of one image whose
+    pixels are equal join once.  Two teachers make equal ones if x meets the targets of both from the start, or if both
+    counterfactuals are computed on f_j (counterfactual_of "student", for which "all" is "certain").
+
+    pool "counterfactual" is the method.  The controls add other images: "raw" the image itself, once; "noise" the image
+    plus uniform noise as far away as the counterfactual; "random" as many labelled images at random, one for each
+    teacher of an image and at most all; "none" nothing.
 
     Deviations:
-      - Each (j, x) has one teacher, the one most certain of y.  The paper adds all and removes duplicates.
+      - The default is teachers "certain".  The paper adds all and removes duplicates.
       - proximity multiplies the distance.  The paper's lambda multiplies the other term.
       - An image that meets its target from the start still joins.  The notebook drops it.
       - x' is augmented like any other image.
@@ -52,6 +61,7 @@ class Cooperative:
     expertise: str
     class_recall: float
     source: str
+    teachers: str
     alpha: float
     steps: int
     step_size: float
@@ -89,7 +99,7 @@ class Cooperative:
         return {name: self.lesson(name, lessons[name], nets, train, members) for name in members}
 
     def lessons(self, p: Tensor, train: Train, members: list[str]) -> dict[str, Lesson]:
-        """Compute R_{i->j} for all pairs and choose each image's most certain teacher.  p: [K, N, C] probabilities."""
+        """Compute R_{i->j} for all pairs and choose the teachers of each image.  p: [K, N, C] probabilities."""
         y = train.labels.to(p.device)
         right = p.argmax(2) == y  # [K, N]
         if self.expertise == "instance":
@@ -111,15 +121,18 @@ class Cooperative:
             for i, teacher in enumerate(members):
                 if i != j:
                     train.note(name, f"qualified/{teacher}", float(deficiency[i].sum()))
-            rows = deficiency.any(0).nonzero()[:, 0]
-            teachers = torch.where(deficiency, certainty, -1.0).argmax(0)[rows]
+            if self.teachers == "all" and self.counterfactual_of == "teacher" and self.pool != "raw":
+                rows, teachers = deficiency.T.nonzero().T
+            else:
+                rows = deficiency.any(0).nonzero()[:, 0]
+                teachers = torch.where(deficiency, certainty, -1.0).argmax(0)[rows]
             lessons[name] = Lesson(rows.cpu(), teachers.cpu())
         return lessons
 
     def lesson(self, name: str, lesson: Lesson, nets: Nets, train: Train, members: list[str]) -> Images | None:
         """The images that join one member's training set, or None if no member is qualified to teach it."""
         rows, n = lesson.rows, len(lesson.rows)
-        train.note(name, "taught", float(n))
+        train.note(name, "taught", float(len(rows.unique())))
         if n == 0:
             return None
         if self.pool == "random":
@@ -135,13 +148,18 @@ class Cooperative:
         assigned = [chunks[k] for k in train.world.rank_indices(len(chunks))]
         done = train.world.gather_objects([self.move(nets[BASE + model], part, train) for model, part in assigned])
         rows = torch.cat([part for _, part in chunks])
-        x = torch.cat([part["x"] for part in done])
+        made = {key: torch.cat([part[key] for part in done]) for key in done[0]}
+        if self.teachers == "all":
+            kept = without_duplicates(rows, made["x"])
+            train.note(name, "duplicates", float(len(rows) - len(kept)))
+            rows, made = rows[kept], {key: value[kept] for key, value in made.items()}
+        x = made["x"]
         if self.pool == "counterfactual":
             train.sheet(name, train.raw(train.images(rows[:N_SHEET])), x[:N_SHEET])
         if self.pool == "noise":
-            x = self.noise(torch.cat([part["distance"] for part in done]), rows, name, train)
+            x = self.noise(made["distance"], rows, name, train)
         for term in ("success", "distance", "p_y/before", "p_y/after"):
-            train.note(name, term, float(torch.cat([part[term] for part in done]).double().mean()))
+            train.note(name, term, float(made[term].double().mean()))
         return Images(x, train.labels[rows].cpu())
 
     def move(self, net: Net, rows: Tensor, train: Train) -> dict[str, Tensor]:
@@ -183,6 +201,18 @@ class Cooperative:
         noise = 2 * torch.rand(clean.shape, generator=train.draw(f"noise/{name}")) - 1
         noise *= (distance / noise.flatten(1).norm(dim=1))[:, None, None, None]
         return train.raw((clean + noise).clamp(low.cpu(), high.cpu()))
+
+
+def without_duplicates(rows: Tensor, x: Tensor) -> Tensor:
+    """The first of each set of equal images that were made from the same row.
+
+    rows: [N].  x: [N, ...] images.  Returns indices into both, ascending.
+    """
+    kept: dict[int, list[int]] = {}
+    for k, row in enumerate(rows.tolist()):
+        if not any(torch.equal(x[k], x[other]) for other in kept.setdefault(row, [])):
+            kept[row].append(k)
+    return torch.tensor(sorted(k for ks in kept.values() for k in ks))
 
 
 def probabilities(net: Net, train: Train) -> Tensor:

@@ -247,6 +247,10 @@ class CooperativeControl(Section):
     source: Annotated[Literal["pooled", "own"], Search(choices=("pooled", "own"), control=True)] = doc(
         "teach on the images of all members, or on the images of the teacher"
     )
+    teachers: Literal["certain", "all"] = doc(
+        "an image is taught by the qualified member that is most certain of its label, or by all qualified members, "
+        "each with its own counterfactual, of which equal ones join once"
+    )
     alpha: Annotated[Fraction, Search(0.1, 1.0)] = doc("how far the target moves from f(x) to the label")
     steps: Count = doc("maximum number of Adam steps on the pixels")
     step_size: Positive = doc("learning rate of Adam, in normalised pixels")

@@ -220,6 +220,26 @@ def test_cooperative_without_a_qualified_teacher_retrains_to_its_base(toy):
         assert same(retrained.networks[name].last, base[name].last)
 
 
+def same_groups(toy, one, other, start) -> bool:
+    """Whether two methods train bitwise equal members."""
+    a, b = (toy.run(method, start).train().networks for method in (one, other))
+    return a.keys() == b.keys() and all(same(a[name].last, b[name].last) for name in a)
+
+
+@pytest.mark.parametrize("pool", ["counterfactual", "raw", "noise", "random"])
+def test_with_two_members_all_teachers_are_the_most_certain_one(toy, pool):
+    two = {name: network for name, network in members(toy).items() if name != "c"}
+    certain = replace(COOPERATIVE, pool=pool)
+    assert same_groups(toy, replace(certain, teachers="all"), certain, two)
+
+
+@pytest.mark.parametrize("changed", [{"counterfactual_of": "student"}, {"pool": "raw"}, {"pool": "none"}])
+def test_all_teachers_of_images_that_do_not_depend_on_the_teacher_are_the_most_certain_one(toy, changed):
+    certain = replace(COOPERATIVE, **changed)
+    assert same_groups(toy, replace(certain, teachers="all"), certain, members(toy))
+    assert not same_groups(toy, replace(COOPERATIVE, teachers="all"), COOPERATIVE, members(toy))
+
+
 def with_weights(toy, group, trained):
     """The group as frozen networks that start from their trained weights."""
     start = {}

@@ -36,6 +36,7 @@ PARAMETERS = {
     "sdgkd.survival": (0.5, {"distill@sdgkd"}),
     "average.kd_weight": (0.5, {"distill@average"}),
     "cooperative.alpha": (0.7, {"distill@cooperative"}),
+    "cooperative.teachers": ("all", {"distill@cooperative"}),
     "cooperative_raw.pool": ("noise", {"distill@cooperative_raw"}),
     "cooperative.members.a.keeps": (0.5, {"members", "distill@cooperative"}),
     "teacher.arch": ("tiny_plain2_32", {"pretrain", "report", "export"}),

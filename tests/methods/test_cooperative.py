@@ -7,6 +7,7 @@ import torch
 from cases import COOPERATIVE, SCRATCH, members
 
 from pipeline.core.pixel_descent import descend
+from pipeline.methods.cooperative import without_duplicates
 
 MEMBERS = ["a", "b", "c"]
 
@@ -64,6 +65,62 @@ def test_the_most_certain_of_several_teachers_teaches(toy):
                 k: float(p[k, row, group.labels[row]]) for k, m in enumerate(MEMBERS) if m != j and right[m][row]
             }
             assert certainty[i] == max(certainty.values())
+
+
+@pytest.mark.parametrize("source", ["pooled", "own"])
+def test_every_qualified_teacher_teaches_if_teachers_is_all(toy, source):
+    method = replace(COOPERATIVE, teachers="all", source=source)
+    group = ToyGroup(toy, method)
+    right, several = group.right(), 0
+    for name, lesson in method.lessons(probabilities(group), group.train, MEMBERS).items():
+        pairs = [
+            (row, i)
+            for row in range(len(group.labels))
+            for i, teacher in enumerate(MEMBERS)
+            if right[teacher][row] and not right[name][row]
+            if source == "pooled" or row in group.train.sees(teacher)
+        ]
+        assert list(zip(lesson.rows.tolist(), lesson.teachers.tolist())) == pairs
+        several += len(pairs) - len(set(lesson.rows.tolist()))
+    assert several > 0 or source == "own"  # pooled: some images have several teachers
+
+
+def test_each_teacher_makes_a_counterfactual_of_its_own_and_equal_ones_join_once(toy):
+    method = replace(COOPERATIVE, teachers="all")
+    group = ToyGroup(toy, method)
+    for name, lesson in method.lessons(probabilities(group), group.train, MEMBERS).items():
+        joined = method.lesson(name, lesson, group.run.nets, group.train, MEMBERS)
+        expected = []
+        for i, teacher in enumerate(MEMBERS):
+            rows = lesson.rows[lesson.teachers == i]
+            if len(rows):
+                moved = method.move(group.run.nets[f"base/{teacher}"], rows, group.train)["x"]
+                for row, x in zip(rows.tolist(), moved.tolist()):
+                    if (row, x) not in expected:
+                        expected.append((row, x))
+        if joined is None:
+            assert expected == []
+            continue
+        assert joined.x.tolist() == [x for _, x in expected]
+        assert joined.y.tolist() == [int(group.labels[row]) for row, _ in expected]
+        assert noted(group)[name, "duplicates"] == len(lesson.rows) - len(expected)
+
+
+def test_images_that_no_teacher_moves_join_once(toy):
+    joined = {}
+    for teachers in ("certain", "all"):
+        method = replace(COOPERATIVE, teachers=teachers, alpha=0.0)
+        group = ToyGroup(toy, method)
+        pools = method.pools(group.run.nets, group.train, MEMBERS)
+        joined[teachers] = {name: sorted(zip(p.x.tolist(), p.y.tolist())) for name, p in pools.items() if p}
+    assert joined["all"] == joined["certain"]
+    assert sum(value for (_, term), value in noted(group).items() if term == "duplicates") > 0
+
+
+def test_only_equal_images_of_the_same_row_are_duplicates():
+    rows = torch.tensor([4, 2, 4, 4, 2, 4])
+    x = torch.tensor([1.0, 1.0, 2.0, 1.0, 3.0, 2.0])[:, None, None, None]
+    assert without_duplicates(rows, x).tolist() == [0, 1, 2, 4]
 
 
 def test_with_source_own_a_teacher_teaches_only_its_own_images(toy):

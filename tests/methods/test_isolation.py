@@ -39,6 +39,7 @@ COOPERATIVE = dict(
     expertise="instance",
     class_recall=0.5,
     source="pooled",
+    teachers="certain",
     alpha=0.5,
     steps=1,
     step_size=0.1,

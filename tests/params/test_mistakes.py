@@ -144,6 +144,8 @@ MISTAKES = [
         {"auto": 3},
         "cooperative_raw.members: unknown key; controls of cooperative share",
     ),
+    ("cooperative.teachers", "best", "cooperative.teachers: must be 'certain' or 'all', got 'best'"),
+    ("cooperative_raw.teachers", DELETED, "cooperative_raw.teachers: is missing"),
     ("cooperative.pool", "some", "cooperative.pool: must be"),
     ("data.storage", "stream", "data.storage: stream requires data.source to be folder or imagenet, got digits"),
     ("data.storage", "disk", "data.storage: must be 'memory' or 'stream' or auto, got 'disk'"),

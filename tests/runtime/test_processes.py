@@ -98,14 +98,15 @@ def test_two_processes_equal_one_up_to_rounding_in_float32(tmp_path):
 
 
 @pytest.mark.slow
-def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_path):
+@pytest.mark.parametrize("method", ["cooperative", "cooperative all"])
+def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_path, method):
     """One rank trains each member on whole batches, so even BatchNorm is equal. A finished rank waits for the other."""
     for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
         (tmp_path / name).mkdir()
         late = {"LATE": "1:3"} if name == "two" else {}
-        done = run(command, tmp_path / name, "float32", "cooperative", BATCHNORM="1", **late)
+        done = run(command, tmp_path / name, "float32", method, BATCHNORM="1", **late)
         assert done.returncode == 0, done.stderr
-    one, two = (trained(tmp_path / name, ["cooperative"])["cooperative"] for name in ("one", "two"))
+    one, two = (trained(tmp_path / name, [method])[method] for name in ("one", "two"))
     assert gap(one, two) == 0 and one["rows"] == two["rows"] and one["passes"] == two["passes"]
 
 

@@ -56,6 +56,7 @@ COOPERATIVE = Cooperative(
     expertise="instance",
     class_recall=0.5,
     source="pooled",
+    teachers="certain",
     alpha=0.5,
     steps=5,
     step_size=0.05,
@@ -64,6 +65,7 @@ COOPERATIVE = Cooperative(
     counterfactual_of="teacher",
     pool="counterfactual",
 )
+COOPERATIVE_ALL = replace(COOPERATIVE, teachers="all")
 
 
 def members(toy):
@@ -86,7 +88,7 @@ def start_of(name, toy):
         return toy.group
     if name == "orc options":
         return toy.start
-    if name == "cooperative":
+    if name in ("cooperative", "cooperative all"):
         return members(toy)
     if name in ("scratch",):
         return {}
@@ -109,6 +111,7 @@ METHODS = {
     "orc": ORC_,
     "orc options": ORC_OPTIONS,
     "cooperative": COOPERATIVE,
+    "cooperative all": COOPERATIVE_ALL,
 }
 
 # Another recipe than SGD: a method, arguments of ToyRuns, and the recipe.
