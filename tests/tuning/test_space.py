@@ -12,7 +12,7 @@ from pipeline.tuning.space import DIGITS, Point, Space, space_of
 
 ROOT = Path(__file__).parents[2]
 METHODS = load("methods")["methods"]
-WEIGHTS = {"alpha", "scale", "beta", "lam", "weight"}  # of losses
+WEIGHTS = {"ce_weight", "kd_weight", "beta", "lam", "weight"}  # of losses
 
 
 def section_with(name: str, **values):

@@ -16,7 +16,7 @@ SEEDS = (100, 101)
 
 def results(trial: Trial) -> dict[int, float | None]:
     """The result of a trial: a function of its parameters; every fifth trial diverges on one seed."""
-    value = 90 - abs(math.log(trial.parameters["temperature"] / 2)) - trial.parameters["alpha"]
+    value = 90 - abs(math.log(trial.parameters["temperature"] / 2)) - trial.parameters["kd_weight"]
     return {100: value, 101: None if trial.number % 5 == 0 else value + 1}
 
 

@@ -1,5 +1,6 @@
 """Real searches of a small project: killed, stopped, with two workers, adopted, and without the test split."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,6 @@ def fresh(project):
         project.run("git", "reset", "-q", "--hard")
         project.run("git", "clean", "-qfd", "results")
         project.run("rm", "-rf", ".tuning", *(str(f) for f in project.folder.glob(".checkpoints/tune-*")))
-        (project.folder / "results/tune").mkdir(exist_ok=True)
 
     clean()
     yield project
@@ -136,7 +136,7 @@ def test_dvc_repro_runs_with_and_without_tables(undisturbed, fresh):
     tables = fresh.folder / "results/tune"
     assert ran(fresh.dvc("repro", "report").stdout) in ([], ["report"])
     assert ran(fresh.dvc("repro", "report").stdout) == []
-    tables.rmdir()
+    shutil.rmtree(tables)
     fresh.dvc("repro", "report")
     assert tables.is_dir() and ran(fresh.dvc("repro", "report").stdout) == []
     (tables / "kd.csv").write_text(undisturbed["kd"])
