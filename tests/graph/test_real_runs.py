@@ -16,6 +16,17 @@ def test_first_repro_prints_the_table_of_methods(project):
     assert set(summary) == {"kd", "orc"} and 0 <= summary["orc"]["top1"] <= 100
 
 
+def test_a_method_costs_the_teacher_of_its_seed_besides_its_own_run(project):
+    (of_teacher,) = json.loads((project.folder / "models/teacher/seed-0/networks.json").read_text())["teacher"][
+        "cost"
+    ].values()
+    for method in ("kd", "orc"):
+        summary = json.loads((project.folder / "results/summary.json").read_text())[method]["forward_equivalents"]
+        unit = json.loads((project.folder / f"results/cost/{method}.json").read_text())["networks"]["student"]["macs"]
+        assert summary["from_nothing"] - summary["given_teacher"] == pytest.approx(of_teacher / unit, abs=1e-3)
+        assert summary["given_teacher"] > 3 * 64
+
+
 def test_second_repro_runs_no_stage(project):
     assert ran(project.dvc("repro").stdout) == []
 
