@@ -23,6 +23,7 @@ NULLS = dict(
     on_error="fail",
     image_column=None,
     label_column=None,
+    label_noise=None,
 )
 
 
