@@ -115,6 +115,8 @@ def figure(rows: list[tuple[Any, ...]], file: Path) -> None:
                 for k, method in enumerate(methods):
                     draw = line(rows, levels, measure, dataset, method)
                     draw(pair, 0.004 * (k - len(methods) / 2), color(k), MARKERS[k % len(MARKERS)])
+                bottom, top = pair.get_ylim()
+                pair.set_ylim(max(bottom, -2), min(top, 102))  # wide intervals reach beyond 0 and 100 %
                 pair.set_title(dataset)
                 pair.set_xlabel("label noise")
                 pair.set_ylabel(title)
