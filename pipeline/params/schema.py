@@ -63,10 +63,10 @@ class DKD(Section):
     starts_from = "teacher"
     temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
-    alpha: Annotated[NotNegative, Search(0.25, 4.0, log=True)] = doc(
+    alpha: Annotated[NotNegative, Search(0.25, 4.0, log=True, off=0.0)] = doc(
         "weight of the KL of the target class against all others (TCKD)"
     )
-    beta: Annotated[NotNegative, Search(0.25, 8.0, log=True)] = doc(
+    beta: Annotated[NotNegative, Search(0.25, 8.0, log=True, off=0.0)] = doc(
         "weight of the KL of the other classes among themselves (NCKD)"
     )
     warmup_epochs: CountOrZero = doc("epochs in which both terms grow linearly to their weight; 0: none")
@@ -77,10 +77,10 @@ class DIST(Section):
 
     starts_from = "teacher"
     temperature: SearchedTemperature = doc("softmax temperature tau")
-    beta: Annotated[NotNegative, Search(0.25, 4.0, log=True)] = doc(
+    beta: Annotated[NotNegative, Search(0.25, 4.0, log=True, off=0.0)] = doc(
         "weight of the inter-class relation, over the classes of an image"
     )
-    gamma: Annotated[NotNegative, Search(0.25, 4.0, log=True)] = doc(
+    gamma: Annotated[NotNegative, Search(0.25, 4.0, log=True, off=0.0)] = doc(
         "weight of the intra-class relation, over the images of a batch"
     )
 
@@ -92,7 +92,7 @@ class WTTM(Section):
     gamma: Annotated[float, Search(0.1, 1.0, log=True)] = doc(
         "exponent of the teacher's probabilities: a temperature 1 / gamma", ge=0.001, le=1000
     )
-    beta: Annotated[NotNegative, Search(0.5, 50.0, log=True)] = doc("weight of the KD term")
+    beta: Annotated[NotNegative, Search(0.5, 50.0, log=True, off=0.0)] = doc("weight of the KD term")
     u: bool = doc("weigh each image by U, the sum of the teacher's probabilities to the power gamma (WTTM); false: TTM")
 
 
@@ -160,7 +160,7 @@ class SwitOKD(Section):
     starts_from = "teacher"
     temperature: SearchedTemperature = doc("softmax temperature tau of the KL terms; 1 in the paper")
     standardise: bool = doc(STANDARDISE)
-    weight: Annotated[NotNegative, Search(0.1, 10.0, log=True)] = doc("weight of the KL terms; 1 in the paper")
+    weight: Annotated[NotNegative, Search(0.1, 10.0, log=True, off=0.0)] = doc("weight of the KL terms; 1 in the paper")
     pause: bool = doc("pause the teacher while it is too far ahead; false: mutual learning")
 
 
