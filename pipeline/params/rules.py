@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.models.names import known, nearest
+from pipeline.params.group import MembersByRule
 from pipeline.params.messages import shown
-from pipeline.params.schema import DGKD, DML, ORC, MembersByRule
+from pipeline.params.schema import DGKD, DML, ORC
 
 NOTHING = "data/prepared/classes.txt"
 TEACHER = "models/teacher"
