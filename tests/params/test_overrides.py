@@ -1,7 +1,9 @@
 """params.yaml is formatted as DVC writes it, so `-S` changes only the lines of its keys."""
 
+import shlex
 import shutil
 from difflib import unified_diff
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,15 +56,15 @@ def test_removing_a_method_removes_only_its_lines(tmp_path):
 
 def presets() -> list[list[str]]:
     """The overrides of every `dvc exp run` of docs/methods.md."""
-    lines = (ROOT / "docs/methods.md").read_text().splitlines()
-    return [line.split("-S ")[1:] for line in lines if "dvc exp run" in line]
+    commands = (line for line in (ROOT / "docs/methods.md").read_text().splitlines() if "dvc exp run" in line)
+    words = (shlex.split(command) for command in commands)
+    return [[word for before, word in pairwise(of_command) if before == "-S"] for of_command in words]
 
 
 @pytest.mark.parametrize("overrides", presets(), ids=" ".join)
-def test_every_preset_of_the_page_of_methods_is_valid(tmp_path, monkeypatch, overrides):
-    overrides = [override.strip() for override in overrides]
+def test_every_preset_of_the_page_of_methods_changes_params_yaml_to_a_valid_one(tmp_path, monkeypatch, overrides):
     added = [line for line in changed_lines(tmp_path, *overrides) if line.startswith("+")]
-    assert len(added) == len(overrides)  # each changes its value
+    assert len(added) >= len(overrides) > 0
     values = read(tmp_path / "params.yaml")
     monkeypatch.chdir(ROOT)
     validated(values)
