@@ -57,6 +57,8 @@ PARAMETERS = {
     "export.method": ("orc", {"export"}),
     "export.weights": ("last", {"export"}),
     "runtime.threads": (2, set()),
+    "tune.trials": (4, set()),
+    "tune.seeds": ([7], set()),
     "runtime.workers": (2, set()),
 }
 FILES = {
@@ -79,6 +81,10 @@ FILES = {
     "pipeline/export/card.md.j2": {"export"},
     "data/digits/README.md": {"prepare"},
     "README.md": set(),
+    "pipeline/tuning/search.py": set(),
+    "stages/tune.py": set(),
+    "pipeline/evaluation/trials.py": {"report"},
+    "results/tune/README.md": {"check", "report"},  # a table of trials is beside it
 }
 
 
