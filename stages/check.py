@@ -15,9 +15,13 @@ def main() -> None:
     Reads the whole of params.yaml; writes .params.ok, whose content never changes, so that a valid edit by itself makes
     no other stage run. Prints one line for each mistake and then exits with status 2.
     """
+    from pipeline.estimators.check import check_estimators
     from pipeline.params.load import load
 
-    data = load("data")["data"]
+    p = load("data", "cooperative.members")
+    data, members = p["data"], p["cooperative.members"]
+    if isinstance(members, dict):
+        check_estimators(members)
     root = Path(data.root)
     if data.source in ("fashion_mnist", "cifar10", "cifar100"):
         root.mkdir(parents=True, exist_ok=True)  # the download goes there; DVC requires that a dependency exists

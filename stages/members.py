@@ -1,6 +1,7 @@
 """Train the members of a cooperative group, each on the images that it has."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from stages.command import Seed, command
@@ -12,8 +13,10 @@ def main(seed: Seed = None) -> None:
     """Train Cooperative's base networks (cooperative.members, student.arch, train.*), once for each seed.
 
     Reads data/prepared; writes models/members/seed-N: each member, trained on the images that it has, and all/ARCH,
-    trained on all images, for each architecture among them. Trains nothing if no entry of `methods` is Cooperative.
+    trained on all images, for each architecture among them; an estimator with other
+    options is all/ARCH-2. Trains nothing if no entry of `methods` is Cooperative.
     """
+    from pipeline.estimators.check import check_estimators
     from pipeline.params.load import load, runtime
     from pipeline.params.rules import uses_members
     from pipeline.runtime.launch import is_main_process
@@ -25,6 +28,8 @@ def main(seed: Seed = None) -> None:
         if seed is None:
             replace_folder(OUT, lambda folder: (folder / "none.txt").write_text("no entry of methods is cooperative\n"))
         return
+    if isinstance(p["cooperative.members"], dict):
+        check_estimators(p["cooperative.members"])
     stage = Stage(
         "stages.members",
         recipe=p["train"],
@@ -35,17 +40,22 @@ def main(seed: Seed = None) -> None:
 
     def participants(seed: int) -> Participants:
         from pipeline.core.interface import Network
-        from pipeline.data.members import members_of, visible_rows
+        from pipeline.data.members import members_of, oracles, visible_rows
         from pipeline.methods.scratch import Scratch
 
         labels = stage.data.labels("train")
         members = members_of(p["cooperative.members"], stage.data.classes, p["student.arch"])
         networks = {
-            name: Network(member.arch, sees=visible_rows(name, member, labels, seed), independent=True)
+            name: Network(
+                member.arch,
+                sees=visible_rows(name, member, labels, seed),
+                independent=True,
+                options=member.options,
+                copies=member.copies,
+            )
             for name, member in members.items()
         }
-        archs = dict.fromkeys(member.arch for member in members.values())
-        networks |= {f"all/{arch}": Network(arch, independent=True) for arch in archs}
+        networks |= {oracle: replace(networks[name], sees=None) for name, oracle in oracles(members).items()}
         return Participants(Scratch(label_smoothing=0.0), networks, {"method": "members", "members": list(members)})
 
     trained = stage.train(p["seeds"] if seed is None else [seed], participants)

@@ -6,7 +6,7 @@ imports nothing else from the project.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,9 +20,10 @@ Note = Callable[[str, str, Tensor | float], None]  # (network, term, value): log
 
 @dataclass(frozen=True)
 class Network:
-    """Specification of one network in a run: its architecture, its initial weights and how it trains.
+    """Specification of one learner in a run: its architecture, its initial weights and how it trains.
 
-    arch: name of an architecture in timm or in `pipeline.models.zoo`.
+    arch: name of an architecture in timm or in `pipeline.models.zoo`, or of an estimator of scikit-learn, as in
+        `sklearn/RandomForestClassifier`. An estimator is fitted as a whole, so a leg trains it alone.
     weights: safetensors file with the initial weights. None initialises the network from `pretrained` or
         `checkpoint`, or else at random as a function of (seed, name).
     pretrained: initialise from timm's pretrained weights.
@@ -32,6 +33,8 @@ class Network:
     sees: ascending indices of the training images that the network may learn from. None means all of them.
     independent: trained independently of the other networks: one rank trains it on whole batches while other ranks
         train theirs.
+    options: arguments of an estimator.
+    copies: augmented views of each image that an estimator is fitted to, besides the image itself.
     """
 
     arch: str
@@ -42,10 +45,20 @@ class Network:
     lr_scale: float = 1.0
     sees: np.ndarray | None = None
     independent: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    copies: int = 0
 
 
 class Net(Protocol):
-    """A network as a method sees it: maps images [B, C_in, H, W] to logits [B, C], float32 or wider."""
+    """A learner as a method sees it: maps images [B, C_in, H, W] to logits [B, C], float32 or wider.
+
+    A network is one kind of learner; an estimator of scikit-learn is another, whose logits are the logarithms of its
+    probabilities.
+
+    differentiable: whether gradients reach x.
+    """
+
+    differentiable: bool
 
     def __call__(self, x: Tensor) -> Tensor:
         """Forward pass as a learner: in training mode, with gradients to its weights. A guide runs `teach` instead."""
@@ -54,7 +67,7 @@ class Net(Protocol):
     def teach(self, x: Tensor) -> Tensor:
         """Forward pass as a teacher: in evaluation mode, without gradients to its weights.
 
-        Gradients reach x only if x requires them.
+        Gradients reach x only if x requires them and the learner is differentiable.
         """
         ...
 

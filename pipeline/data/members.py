@@ -1,7 +1,7 @@
 """The training images of each member of a cooperative group: it lacks whole classes and keeps a part of the rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ class Member:
     """A member of the group.
 
     arch: its architecture.  lacks: labels of the classes that it never sees.  keeps: of every other class, a fraction
-    of the images, or "i/n" for shard i of n.
+    of the images, or "i/n" for shard i of n.  options, copies: of an estimator, as in `interface.Network`.
     """
 
     arch: str
     lacks: tuple[int, ...]
     keeps: float | str
+    options: dict[str, Any] = field(default_factory=dict)
+    copies: int = 0
 
 
 def members_of(section: Any, classes: Sequence[str], student_arch: str) -> dict[str, Member]:
@@ -44,8 +46,24 @@ def members_of(section: Any, classes: Sequence[str], student_arch: str) -> dict[
         lacks = tuple(label_of(c, classes, f"{KEY}.{name}.lacks") for c in named)
         if len(set(lacks)) == len(classes):
             raise ParamsError(f"{KEY}.{name}.lacks: it lists every class: leave at least one to learn")
-        members[name] = Member(spec.arch, lacks, spec.keeps)
+        members[name] = Member(spec.arch, lacks, spec.keeps, dict(spec.options), spec.copies)
     return members
+
+
+def oracles(members: dict[str, Member]) -> dict[str, str]:
+    """For each member the name of its oracle, the same learner trained on all images: all/ARCH.
+
+    A second kind of options of an estimator is all/ARCH-2.
+    """
+    kinds: dict[str, list[tuple[dict[str, Any], int]]] = {}
+    names = {}
+    for name, member in members.items():
+        of_arch, kind = kinds.setdefault(member.arch, []), (member.options, member.copies)
+        if kind not in of_arch:
+            of_arch.append(kind)
+        number = of_arch.index(kind) + 1
+        names[name] = f"all/{member.arch}" + (f"-{number}" if number > 1 else "")
+    return names
 
 
 def label_of(label_or_name: int | str, classes: Sequence[str], key: str) -> int:

@@ -120,7 +120,7 @@ class Tester:
         elif guides:
             start = {name: self.evaluate_network(guides, name) for name in trained}
             result["before"] = {name: start[name] for name in metadata["members"]}
-            result["all_data"] = {name: start[f"all/{guides.networks[name].arch}"] for name in metadata["members"]}
+            result["all_data"] = {name: start[oracle_of(guides, name)] for name in metadata["members"]}
             correct = np.concatenate([final[name].argmax(1) == self.labels for name in metadata["members"]])
             result["right"] = pack(correct)
         return result, final
@@ -137,6 +137,16 @@ class Tester:
             **{which: {k: round(v, DECIMALS) for k, v in values.items()} for which, values in tested.items()},
             "validation": record.validation,
         }
+
+
+def oracle_of(bundle: Bundle, member: str) -> str:
+    """Return the name of the network that is trained as a member is, but on all images."""
+    own = bundle.networks[member]
+    return next(
+        name
+        for name, other in bundle.networks.items()
+        if name.startswith("all/") and (other.arch, other.options, other.copies) == (own.arch, own.options, own.copies)
+    )
 
 
 def round_all(values: list[float | None]) -> list[float | None]:

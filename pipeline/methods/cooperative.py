@@ -1,4 +1,4 @@
-"""Cooperative distillation: networks that are right teach networks that are wrong, through counterfactual images."""
+"""Cooperative distillation: learners that are right teach learners that are wrong, through counterfactual images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from pipeline.core.evolution import evolve
 from pipeline.core.interface import Batch, Images, Leg, Losses, Net, Nets, Network, Train
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pixel_descent import descend
@@ -41,6 +42,8 @@ class Cooperative:
     where f(x) is the softmax.  Adam updates the pixels, clamped to the valid range, until |f(x') - y'| <= tolerance
     in every class.  f is the teacher f_i, as in the published notebook, or the student f_j (counterfactual_of).
     x' joins j's training set with its true label, and j is retrained from its initial weights.
+    A learner without gradients, such as a forest, needs another search: search "evolution" minimises the same objective
+    by an evolution strategy, with the same bounds and the same end; "auto" uses it for such learners alone.
 
     teachers "certain": each (j, x) has one teacher, the qualified one that is most certain of y.  "all": every
     qualified teacher makes its own counterfactual of x, and duplicates are removed: counterfactuals of one image whose
@@ -63,6 +66,7 @@ class Cooperative:
     source: str
     teachers: str
     alpha: float
+    search: str
     steps: int
     step_size: float
     proximity: float
@@ -156,6 +160,10 @@ class Cooperative:
         x = made["x"]
         if self.pool == "counterfactual":
             train.sheet(name, train.raw(train.images(rows[:N_SHEET])), x[:N_SHEET])
+        for model in dict.fromkeys(model for model, _ in chunks if self.evolves(nets[BASE + model])):
+            of_model = [part for (m, _), part in zip(chunks, done) if m == model]
+            for term in ("success", "distance"):
+                train.note(name, f"{term}/{model}", float(torch.cat([p[term] for p in of_model]).double().mean()))
         if self.pool == "noise":
             x = self.noise(made["distance"], rows, name, train)
         for term in ("success", "distance", "p_y/before", "p_y/after"):
@@ -174,12 +182,17 @@ class Cooperative:
         target = p + self.alpha * (one_hot(y, p.shape[1]).to(p.dtype) - p)
 
         def objective(moved: Tensor) -> tuple[Tensor, Tensor]:
-            gap = net.teach(moved).softmax(1) - target
-            distance = (moved - x).abs().flatten(1).sum(1)
+            n = len(moved) // len(x)  # candidates of each image
+            gap = net.teach(moved).softmax(1) - target.repeat(n, 1)
+            distance = (moved - x.repeat(n, 1, 1, 1)).abs().flatten(1).sum(1)
             return gap.square().sum(1) + self.proximity * distance, gap.detach().abs().amax(1) <= self.tolerance
 
         low, high = train.bounds()
-        moved = descend(objective, x, steps=self.steps, step_size=self.step_size, low=low, high=high)
+        if self.evolves(net):
+            draw = train.draw("evolution")
+            moved = evolve(objective, x, steps=self.steps, step_size=self.step_size, low=low, high=high, draw=draw)
+        else:
+            moved = descend(objective, x, steps=self.steps, step_size=self.step_size, low=low, high=high)
         with torch.no_grad():
             after = net.teach(moved).softmax(1)
         label = y[:, None]
@@ -190,6 +203,10 @@ class Cooperative:
             "p_y/before": p.gather(1, label)[:, 0].cpu(),
             "p_y/after": after.gather(1, label)[:, 0].cpu(),
         }
+
+    def evolves(self, net: Net) -> bool:
+        """Whether the counterfactuals of a learner are searched by evolution."""
+        return self.search == "evolution" or (self.search == "auto" and not net.differentiable)
 
     def noise(self, distance: Tensor, rows: Tensor, name: str, train: Train) -> Tensor:
         """Images plus uniform noise, scaled to the distances of their counterfactuals and clamped to valid pixels.

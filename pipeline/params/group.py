@@ -1,4 +1,4 @@
-"""The sections of Cooperative: its members, and what they teach one another."""
+"""The sections of Cooperative: the members of its group, and how they teach each other."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from pipeline.params.value_types import (
     Fraction,
     Name,
     NotNegative,
+    Option,
     Positive,
     Shard,
     Text,
@@ -24,7 +25,17 @@ from pipeline.params.value_types import (
 class Member(Section):
     """A member of a cooperative group."""
 
-    arch: Arch = doc(ARCH)
+    arch: Arch = doc(f"{ARCH}, or a classifier of scikit-learn by its class, as in sklearn/RandomForestClassifier")
+    options: Annotated[dict[Name, Option], Field(max_length=100)] = Field(
+        default_factory=dict, description="arguments of an estimator of scikit-learn; optional, default `{}`"
+    )
+    copies: int = Field(
+        default=0,
+        description="augmented views of each image that an estimator is fitted to, besides the image; optional, "
+        "default `0`",
+        ge=0,
+        le=1000,
+    )
     lacks: Auto[Annotated[list[CountOrZero | Text], Field(max_length=50_000)]] = doc(
         "classes without training images, by label or by name; auto: for the k-th member class k, from 0, and after "
         "the last class the first one again"
@@ -63,8 +74,14 @@ class CooperativeControl(Section):
         "each with its own counterfactual, of which equal ones join once"
     )
     alpha: Annotated[Fraction, Search(0.1, 1.0)] = doc("how far the target moves from f(x) to the label")
-    steps: Count = doc("maximum number of Adam steps on the pixels")
-    step_size: Positive = doc("learning rate of Adam, in normalised pixels")
+    search: Literal["auto", "gradient", "evolution"] = doc(
+        "how x' is found: by Adam on the pixels, or by an evolution strategy, which needs no gradient; auto: evolution "
+        "for estimators of scikit-learn, gradient for networks"
+    )
+    steps: Count = doc("maximum number of Adam steps on the pixels, or of generations of the evolution strategy")
+    step_size: Positive = doc(
+        "learning rate of Adam, in normalised pixels; the evolution strategy starts with steps of ten times that"
+    )
     proximity: Annotated[NotNegative, Search(1e-6, 1e-2, log=True, off=0.0)] = doc("weight of the distance |x' - x|_1")
     tolerance: NotNegative = doc("stop when every class of f(x') is this close to the target")
     counterfactual_of: Literal["teacher", "student"] = doc("whose f to use: f_i of the teacher or f_j of the student")

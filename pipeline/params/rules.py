@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.estimators.catalog import is_estimator
 from pipeline.models.names import known, nearest
+from pipeline.params.estimators import estimators
 from pipeline.params.group import MembersByRule
 from pipeline.params.messages import shown
 from pipeline.params.schema import DGKD, DML, ORC
@@ -23,6 +25,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
     """One line for each contradiction.  values: the sections, each valid by itself."""
     return [
         *unknown_networks(values),
+        *estimators(values, networks(values)),
         *chain(values),
         *streaming(values),
         *noise(values),
@@ -52,7 +55,7 @@ def unknown_networks(values: dict[str, Any]) -> Iterator[str]:
     """Architectures that neither timm nor the zoo has."""
     hints = MOST_HINTS
     for key, arch in networks(values):
-        if not known(arch):
+        if not is_estimator(arch) and not known(arch):
             near = nearest(arch) if hints > 0 else []
             hints -= 1
             yield f"{key}: unknown network {shown(arch)}" + (f"; nearest: {', '.join(near)}" if near else "")

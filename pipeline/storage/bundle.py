@@ -1,8 +1,11 @@
 """A bundle: a folder of networks, as safetensors files beside one networks.json. Stages hand networks on as bundles.
 
+An estimator of scikit-learn is a .skops file instead, both as the last and as the best.
+
 networks.json maps a name to arch, num_classes, in_chans, image_size, the files of its last and its best-on-validation
 weights (absent for a network that has not been trained), its validation accuracy, the file of the rows it may see, the
-SHA-256 of each file, and the cost of what had to be trained to get it (pipeline.training.cost).
+SHA-256 of each file, and the cost of what had to be trained to get it (pipeline.training.cost); of an estimator, its
+options and copies, too.
 """
 
 import shutil
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DataError, ParamsError
+from pipeline.estimators.catalog import is_estimator
 from pipeline.storage.documents import damaged, read_json, write_json
 from pipeline.storage.folders import file_digest
 from pipeline.storage.records import DivergedDocument, Divergence, Networks, RunDocument
@@ -31,6 +35,8 @@ class Record:
     """One network of a bundle. Files are names within the folder of the bundle."""
 
     arch: str
+    options: dict[str, Any] = field(default_factory=dict)
+    copies: int = 0
     num_classes: int | None = None
     in_chans: int | None = None
     image_size: tuple[int, int] | None = None
@@ -99,13 +105,18 @@ class Bundle:
         return {name: asdict(record) for name, record in self.networks.items()}
 
     def load(self, name: str, which: str = "last") -> "nn.Module":
-        """A trained network, in evaluation mode on the CPU.  which: "last" or "best" (on validation)."""
+        """A trained network or estimator, in evaluation mode on the CPU.  which: "last" or "best" (on validation)."""
         from pipeline.models.create import create
         from pipeline.models.weights import load_weights
 
         record, file = self.record(name), self.file(name, "weights" if which == "last" else "best")
         if record.num_classes is None or record.in_chans is None or record.image_size is None:
             raise damaged(self.folder / INDEX, f"network {name} lacks num_classes, in_chans or image_size")
+        if is_estimator(record.arch):
+            from pipeline.estimators.file import from_bytes
+            from pipeline.estimators.module import EstimatorModule
+
+            return EstimatorModule(from_bytes(file.read_bytes(), record.arch, str(file)), record.num_classes)
         try:
             module = create(
                 record.arch,
@@ -183,14 +194,22 @@ def write_network(
     """
     from safetensors.torch import save_file
 
+    from pipeline.estimators.file import CONTENT
+
     folder.mkdir(parents=True, exist_ok=True)
     stem = name.replace("/", ".")  # names have no dot before their first slash, so no two networks share a file
     files = {"weights": f"{stem}.last.safetensors", "best": f"{stem}.best.safetensors", "sees": f"{stem}.sees.npy"}
+    fitted = is_estimator(record["arch"])
+    if fitted:
+        files["weights"] = files["best"] = f"{stem}.skops"
     taken = [file for file in files.values() if (folder / file).exists()]
     if taken:
         raise ValueError(f"{folder / taken[0]} exists: two networks of a run have names that a file system confuses")
-    save_file(last, folder / files["weights"])
-    if best is not None:
+    if fitted:
+        (folder / files["weights"]).write_bytes(last[CONTENT].numpy().tobytes())
+    else:
+        save_file(last, folder / files["weights"])
+    if best is not None and not fitted:
         save_file(best, folder / files["best"])
     if sees is not None:
         np.save(folder / files["sees"], sees)

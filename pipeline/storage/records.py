@@ -34,6 +34,8 @@ class NetworkDocument(Document):
     """
 
     arch: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    copies: Count = 0
     num_classes: Positive | None = None
     in_chans: Positive | None = None
     image_size: tuple[Positive, Positive] | None = None
@@ -111,11 +113,16 @@ class SeedCost(Document):
 
 
 class NetworkCost(Document):
-    """The cost of one network: parameters, multiply-adds for an image, and latency in milliseconds by batch size."""
+    """The cost of one network: parameters, multiply-adds for an image, and latency in milliseconds by batch size.
+
+    An estimator has the size of its file in bytes instead, and the seconds of its fit; it has no multiply-adds.
+    """
 
     parameters: Count
-    macs: Count
+    macs: Count | None
     latency_ms: dict[str, NotNegative]
+    bytes: Count | None = None
+    fit_seconds: NotNegative | None = None
 
 
 class LatencyDocument(Document):

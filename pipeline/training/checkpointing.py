@@ -8,6 +8,7 @@ from pipeline.progress import Progress
 from pipeline.runtime.processes import AnyRank, Processes
 from pipeline.runtime.signals import SignalHandler
 from pipeline.storage.checkpoints import Checkpoint
+from pipeline.training.learner import Learner
 from pipeline.training.legs import PlannedLeg
 from pipeline.training.network import TrainingNetwork
 from pipeline.training.state import TrainState
@@ -16,14 +17,15 @@ from pipeline.training.state import TrainState
 class Checkpointing:
     """Saves a run at the end of every epoch, after `seconds` of training, and when a signal asks it to stop.
 
-    checkpoint: where the state is kept; None keeps nothing.
+    checkpoint: where the state is kept; None keeps nothing.  networks: the learners that have an optimizer.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint | None,
         state: TrainState,
-        nets: Mapping[str, TrainingNetwork],
+        nets: Mapping[str, Learner],
+        networks: Mapping[str, TrainingNetwork],
         processes: Processes,
         *,
         seconds: float,
@@ -31,6 +33,7 @@ class Checkpointing:
         progress: Progress,
     ):
         self.checkpoint, self.state, self.nets, self.processes = checkpoint, state, nets, processes
+        self.networks = networks
         self.seconds, self.signals, self.progress = seconds, signals, progress
         self.begin_leg()
 
@@ -70,7 +73,7 @@ class Checkpointing:
             {
                 **self.state.to_dict(),
                 "learners": {name: self.nets[name].weights() for name in learners},
-                "optimizers": {name: self.nets[name].optimizer_state() for name in learners},
+                "optimizers": {name: self.networks[name].optimizer_state() for name in learners},
                 "of_ranks": of_ranks,
             }
         )
@@ -91,4 +94,4 @@ class Checkpointing:
         """Weights and optimizer states of the networks that were learning when `saved` was written."""
         for name in saved["learners"]:
             self.nets[name].load(saved["learners"][name])
-            self.nets[name].load_optimizer_state(saved["optimizers"][name])
+            self.networks[name].load_optimizer_state(saved["optimizers"][name])

@@ -9,8 +9,8 @@ from torch import Tensor
 from pipeline.core.interface import Network
 from pipeline.runtime.processes import Processes
 from pipeline.storage.logit_cache import CachedLogits, LogitCache
+from pipeline.training.learner import Learner
 from pipeline.training.legs import PlannedLeg
-from pipeline.training.network import TrainingNetwork
 
 
 class Guides:
@@ -25,7 +25,7 @@ class Guides:
         self.networks, self.cache, self.processes, self.order = networks, cache, processes, order
         self.cached: list[CachedLogits] = []
 
-    def begin_leg(self, nets: Mapping[str, TrainingNetwork], leg: PlannedLeg) -> None:
+    def begin_leg(self, nets: Mapping[str, Learner], leg: PlannedLeg) -> None:
         """Open the cached logits of the leg's guides. A guide that some leg trains has none."""
         self.cached = []
         for name in leg.guides:
@@ -53,7 +53,7 @@ class Guides:
         for cached in self.cached:
             cached.begin_batch(x, epoch, rows)
 
-    def end_leg(self, nets: Mapping[str, TrainingNetwork], leg: PlannedLeg) -> None:
+    def end_leg(self, nets: Mapping[str, Learner], leg: PlannedLeg) -> None:
         """Close the cached logits."""
         self.cached = []
         for name in leg.guides:

@@ -8,7 +8,7 @@ from pipeline.core.interface import Batch, Leg, Losses, Method, Nets, Network, T
 from pipeline.runtime.processes import Processes
 from pipeline.training.checkpointing import Checkpointing
 from pipeline.training.cost import add_passes
-from pipeline.training.network import TrainingNetwork
+from pipeline.training.learner import Learner
 from pipeline.training.state import Trained, TrainState
 
 
@@ -57,7 +57,7 @@ def train_independent_legs(
     *,
     processes: Processes,
     state: TrainState,
-    nets: Mapping[str, TrainingNetwork],
+    nets: Mapping[str, Learner],
     checkpointing: Checkpointing,
 ) -> None:
     """Share out the legs among the ranks, then collect on every rank what each network became.
@@ -79,6 +79,7 @@ def train_independent_legs(
         for name in leg.learners:
             state.trained[name] = Trained(**part["trained"][name])
             nets[name].load(state.trained[name].last)
+        state.fit_seconds |= part["fit_seconds"]
     for part in local:  # every rank counts its own passes
         add_passes(state.passes, part["passes"])
     of_ranks = (parts[rank :: processes.size] for rank in range(processes.size))

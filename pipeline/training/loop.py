@@ -14,6 +14,7 @@ from pipeline.core.interface import Losses, Method
 from pipeline.progress import Progress
 from pipeline.training.batches import Batches
 from pipeline.training.checkpointing import Checkpointing
+from pipeline.training.learner import Learner
 from pipeline.training.legs import PlannedLeg
 from pipeline.training.network import TrainingNetwork
 from pipeline.training.schedule import lr_factor
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
 
 class Loop:
-    """Trains the learners of a leg. Everything it does not show is in the objects that it is given."""
+    """Trains the networks that learn in a leg. Everything it does not show is in the objects that it is given.
+
+    nets: all learners of the run, which the method may ask.  networks: those that can be trained here.
+    """
 
     def __init__(
         self,
         method: Method,
-        nets: Mapping[str, TrainingNetwork],
+        nets: Mapping[str, Learner],
+        networks: Mapping[str, TrainingNetwork],
         recipe: "Train",
         accelerator: Accelerator,
         *,
@@ -40,7 +45,8 @@ class Loop:
         checkpointing: Checkpointing,
         progress: Progress,
     ):
-        self.method, self.nets, self.recipe, self.accelerator = method, nets, recipe, accelerator
+        self.method, self.nets, self.networks, self.recipe = method, nets, networks, recipe
+        self.accelerator = accelerator
         self.state, self.batches, self.validation = state, batches, validation
         self.checkpointing, self.progress = checkpointing, progress
 
@@ -61,7 +67,7 @@ class Loop:
         for name, terms in losses.items():
             for term, value in terms.items():
                 record(name, term, value)
-        learners = [self.nets[name] for name in losses]
+        learners = [self.networks[name] for name in losses]
         for net in learners:
             net.zero_grad()
         # The losses of different networks share no weights: one backward of their sum is the backward of each.

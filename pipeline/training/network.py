@@ -15,16 +15,15 @@ from pipeline.models.folding import fold
 from pipeline.models.weights import load_weights
 from pipeline.storage.logit_cache import CachedLogits
 from pipeline.training.cost import BACKWARD, TO_PIXELS, Passes, count_pass
+from pipeline.training.learner import State
 from pipeline.training.optimizer import Optimizer, SavedState
 
 if TYPE_CHECKING:
     from pipeline.params.schema import Train
 
-State = dict[str, Tensor]
-
 
 class TrainingNetwork:
-    """One network of a run (`interface.Net`): what a method calls and the loop updates.
+    """One network of a run (`interface.Net`): what a method calls and the loop updates (`learner.Learner`).
 
     module: the plain network, whose weights are saved.
     train_module: the same weights as DDP and the compiler wrap them; learners are trained through it.
@@ -36,6 +35,8 @@ class TrainingNetwork:
     independent: this rank trains it alone, while other ranks train theirs.
     passes: images that have passed through it, counted by the convention of pipeline.training.cost.
     """
+
+    differentiable = True
 
     def __init__(
         self,

@@ -72,6 +72,8 @@ def initial_networks(bundle: Path | None) -> dict[str, Network]:
             weights=read.file(name, "weights") if record.weights else None,
             learns=record.weights is None,
             sees=read.sees(name),
+            options=record.options,
+            copies=record.copies,
         )
         for name, record in read.networks.items()
     }

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from pipeline.core.interface import Leg, Method, Network
 from pipeline.core.randomness import hash64
 from pipeline.errors import Diverged, ParamsError, UserError
+from pipeline.estimators.catalog import is_estimator
 from pipeline.models.names import ZOO
 from pipeline.progress import Progress
 from pipeline.runtime.processes import Processes
@@ -20,8 +21,10 @@ from pipeline.storage.logit_cache import LogitCache
 from pipeline.training.batches import Batches
 from pipeline.training.checkpointing import Checkpointing
 from pipeline.training.cost import RunPasses, part_before_leg, part_of_leg, sum_passes
+from pipeline.training.estimator import TrainingEstimator, fit_leg
 from pipeline.training.guides import Guides, usable
 from pipeline.training.independent import NumberedLeg, SingleLeg, is_independent, train_independent_legs
+from pipeline.training.learner import Learner
 from pipeline.training.legs import plan
 from pipeline.training.loop import Loop
 from pipeline.training.metrics import HistoryRow
@@ -41,7 +44,7 @@ class Result:
 
     seconds: of training.  steps: batches.  images: of all batches, over all ranks.
     passes: images that passed through each network, by part of the run, over all ranks.
-    sheets: images that the method kept for a person to look at.
+    sheets: images that the method kept for a person to look at.  fit_seconds: of each estimator's last fit.
     """
 
     networks: dict[str, Trained]
@@ -51,6 +54,7 @@ class Result:
     images: int
     passes: RunPasses
     sheets: dict[str, Sheet]
+    fit_seconds: dict[str, float]
 
 
 class Run:
@@ -92,7 +96,8 @@ class Run:
         self.progress = progress or Progress("", quiet=True)
         self.signals = signals or SignalHandler()
         self.state = TrainState(self.processes, leg=self.first_leg)
-        self.nets = {name: self.build(name, network) for name, network in self.networks.items()}
+        self.nets: Mapping[str, Learner] = {name: self.build(name, n) for name, n in self.networks.items()}
+        self.trainable = {name: net for name, net in self.nets.items() if isinstance(net, TrainingNetwork)}
         self.train_set = TrainingSet(
             train, self.networks, world=self.processes, seed=seed, dtype=dtype, memo=self.state.memo
         )
@@ -102,26 +107,31 @@ class Run:
             checkpoint,
             self.state,
             self.nets,
+            self.trainable,
             self.processes,
             seconds=60 * checkpoint_minutes,
             signals=self.signals,
             progress=self.progress,
         )
+        self.validation = Validation(validation, self.nets, self.processes, self.state, dtype)
         self.loop = Loop(
             method,
             self.nets,
+            self.trainable,
             recipe,
             accelerator,
             state=self.state,
             batches=self.batches,
-            validation=Validation(validation, self.nets, self.processes, self.state, dtype),
+            validation=self.validation,
             checkpointing=self.checkpointing,
             progress=self.progress,
         )
 
-    def build(self, name: str, network: Network) -> TrainingNetwork:
-        """A network on the device, with its initial weights or those that it starts from."""
+    def build(self, name: str, network: Network) -> TrainingNetwork | TrainingEstimator:
+        """A network on the device, with its initial weights or those that it starts from; or an estimator."""
         views, recipe = self.train_views, self.recipe
+        if is_estimator(network.arch):
+            return TrainingEstimator(network, seed=self.seed, name=name, classes=views.num_classes)
         module = initialise(
             network,
             seed=hash64(self.seed, "weights", name),
@@ -167,7 +177,14 @@ class Run:
             self.checkpointing.stop_if_asked()  # a signal after the last leg must still stop what comes after the run
         passes = sum_passes(self.processes.all_gather_object(state.passes))
         return Result(
-            state.trained, state.history, state.seconds, state.steps, state.images, passes, self.train_set.sheets
+            networks=state.trained,
+            history=state.history,
+            seconds=state.seconds,
+            steps=state.steps,
+            images=state.images,
+            passes=passes,
+            sheets=self.train_set.sheets,
+            fit_seconds=state.fit_seconds,
         )
 
     def legs(self) -> Iterator[tuple[int, Leg]]:
@@ -208,13 +225,26 @@ class Run:
                 self.state.noted = number + 1
 
     def train_leg(self, number: int, leg: Leg, saved: dict | None) -> None:
-        """Train one leg.  saved: the checkpoint, if it was written within this leg.
+        """Train one leg: fit its estimator, or update its networks batch by batch.
+
+        saved: the checkpoint, if it was written within this leg.
+        """
+        learner = self.nets[leg.learners[0]]
+        if isinstance(learner, TrainingEstimator):
+            self.count_in(part_of_leg(number))
+            parts = (self.train_set, self.state, self.validation, self.checkpointing, self.progress)
+            fit_leg(number, leg, learner, *parts)
+        else:
+            self.train_networks(number, leg, saved)
+
+    def train_networks(self, number: int, leg: Leg, saved: dict | None) -> None:
+        """Train the networks of one leg by gradients.
 
         Raises Diverged if a network ends with weights that are not finite.
         """
         planned = plan(number, leg, self.train_set, epochs=self.recipe.epochs, batch_size=self.recipe.batch_size)
         for name in leg.learners:
-            self.nets[name].begin_leg(fresh=leg.fresh)
+            self.trainable[name].begin_leg(fresh=leg.fresh)
         self.checkpointing.begin_leg()
         if saved:
             self.checkpointing.restore_learners(saved)
@@ -232,7 +262,7 @@ class Run:
             ) from None
         self.guides.end_leg(self.nets, planned)
         for name in leg.learners:
-            self.nets[name].end_leg()
+            self.trainable[name].end_leg()
             last = self.nets[name].weights()
             if not all(bool(value.isfinite().all()) for value in last.values()):  # by the last update of the leg
                 raise Diverged(network=name, term="weights", leg=number, epoch=planned.epochs, step=planned.n_steps)

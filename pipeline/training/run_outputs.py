@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from pipeline.data.prepared import Meta
+from pipeline.estimators.catalog import is_estimator
 from pipeline.models.count import macs, parameters
 from pipeline.models.create import create
 from pipeline.storage.bundle import DIVERGED, RUN, write_network
 from pipeline.storage.documents import write_json
 from pipeline.training.cost import Cost, cost_of, forward_equivalents, join_costs, multiply_adds
+from pipeline.training.estimator import TrainingEstimator
 from pipeline.training.latency import Latency
 from pipeline.training.outputs import COLUMNS
 from pipeline.training.run import Result, Run
@@ -41,8 +43,13 @@ class RunOutputs:
 
         about: the content of run.json.
         """
-        networks = {name: self.describe(run.networks[name].arch, net.module) for name, net in run.nets.items()}
-        macs_of = {name: described["macs"] for name, described in networks.items()}
+        networks = {
+            name: estimator_cost(net, result.fit_seconds.get(name))
+            if isinstance(net, TrainingEstimator)
+            else self.describe(run.networks[name].arch, net.module)
+            for name, net in run.nets.items()
+        }
+        macs_of = {name: described["macs"] or 0 for name, described in networks.items()}
         costs = {
             name: cost_of(name, run.networks, result.passes, run=self.name, macs=macs_of, before=self.before)
             for name in result.networks
@@ -57,6 +64,8 @@ class RunOutputs:
                 "validation": trained.validation,
                 "cost": costs[name],
             }
+            if is_estimator(record["arch"]):
+                record |= {"options": dict(run.networks[name].options), "copies": run.networks[name].copies}
             write_network(
                 folder / "networks", name, record, last=trained.last, best=trained.best, sees=run.networks[name].sees
             )
@@ -95,6 +104,14 @@ class RunOutputs:
         shape = {"in_chans": self.meta.in_chans, "image_size": self.meta.image_size}
         module = create(self.student_arch or first_arch, num_classes=self.meta.num_classes, **shape)
         return macs(module, **shape)
+
+
+def estimator_cost(net: TrainingEstimator, fit_seconds: float | None) -> dict[str, Any]:
+    """The cost of an estimator: the size of its file, and the seconds of its fit in this run.
+
+    Parameters, multiply-adds and latency are for networks.
+    """
+    return {"parameters": 0, "macs": None, "latency_ms": {}, "bytes": len(net.content), "fit_seconds": fit_seconds}
 
 
 def write_diverged(folder: Path, at: dict[str, Any], about: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pipeline.runtime.processes import Processes
 from pipeline.training.cost import Passes, RunPasses
+from pipeline.training.learner import State
 from pipeline.training.legs import PlannedLeg
 from pipeline.training.metrics import EpochMetrics, HistoryRow, rows_of_epoch
-from pipeline.training.network import State
 
 COUNTERS = ("leg", "epoch", "step", "seconds", "steps", "images", "noted")
 
@@ -40,6 +40,7 @@ class TrainState:
     memo: what `Method.legs` computed from networks; a resumed run must not compute it again.
     memory: what the steps of the current leg keep for the next steps (`Batch.memory`), equal on all ranks.
     passes: images that have passed through each network on this rank, by part of the run (pipeline.training.cost).
+    fit_seconds: of each estimator's last fit.
     metrics: of the current epoch, on this rank.
     """
 
@@ -56,6 +57,7 @@ class TrainState:
     memory: dict[str, Tensor] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
     passes: RunPasses = field(default_factory=dict)
+    fit_seconds: dict[str, float] = field(default_factory=dict)
     metrics: EpochMetrics = field(default_factory=EpochMetrics)
     clock: float = field(default_factory=time.perf_counter)
 
@@ -127,6 +129,7 @@ class TrainState:
             "history": self.history,
             "memo": self.memo,
             "memory": {key: value.detach().cpu() for key, value in self.memory.items()},
+            "fit_seconds": self.fit_seconds,
             "trained": {name: vars(trained) for name, trained in self.trained.items()},
         }
 
@@ -138,5 +141,6 @@ class TrainState:
         self.memo.update(saved["memo"])
         self.memory = {key: value.to(device) for key, value in saved["memory"].items()}
         self.passes = of_rank["passes"]
+        self.fit_seconds = dict(saved["fit_seconds"])
         self.trained = {name: Trained(**trained) for name, trained in saved["trained"].items()}
         self.metrics = EpochMetrics.from_dict(of_rank["metrics"], device)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from pipeline.core.losses import cross_entropies
 from pipeline.runtime.processes import Processes
+from pipeline.training.learner import Learner
 from pipeline.training.legs import PlannedLeg
 from pipeline.training.metrics import HistoryRow
-from pipeline.training.network import TrainingNetwork
 from pipeline.training.state import TrainState
 from pipeline.training.training_set import Views
 
@@ -22,7 +22,7 @@ class Validation:
     def __init__(
         self,
         views: Views,
-        nets: Mapping[str, TrainingNetwork],
+        nets: Mapping[str, Learner],
         processes: Processes,
         state: TrainState,
         dtype: torch.dtype,

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 # Files that determine no output: they only talk to the user. Values of parameters are in dvc.yaml's params.
 MESSAGES_ONLY = {"pipeline/errors.py", "pipeline/progress.py", "pipeline/tracking.py", "stages/command.py"}
 SCHEDULING = {f"pipeline/parallel/{p.name}" for p in (ROOT / "pipeline/parallel").glob("*.py")}  # who trains a seed
-PARAMS = {f"pipeline/params/{p.name}" for p in (ROOT / "pipeline/params").glob("*.py")} | {"pipeline/models/names.py"}
+NAMES = {"pipeline/models/names.py", "pipeline/estimators/catalog.py"}  # of what params.yaml may name
+PARAMS = {f"pipeline/params/{p.name}" for p in (ROOT / "pipeline/params").glob("*.py")} | NAMES
 STAGES = list(Repo(ROOT).index.stages)
 RAW = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
 

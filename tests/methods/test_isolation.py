@@ -41,6 +41,7 @@ COOPERATIVE = dict(
     source="pooled",
     teachers="certain",
     alpha=0.5,
+    search="auto",
     steps=1,
     step_size=0.1,
     proximity=0.0,

@@ -43,4 +43,8 @@ def test_values_convert_to_plain_data_without_a_warning(monkeypatch, members):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         section = plain(validated(document)["cooperative"])
-    assert section["members"] == members and load("kd").plain()["kd"] == DOCUMENT["kd"]
+    optional = {} if "auto" in members else {"options": {}, "copies": 0}
+    assert (
+        section["members"] == {k: {**optional, **m} if optional else m for k, m in members.items()}
+        and load("kd").plain()["kd"] == DOCUMENT["kd"]
+    )

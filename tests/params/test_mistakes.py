@@ -64,6 +64,41 @@ MISTAKES = [
     ("student.arch", "tiny_plain2_13", "student.arch: unknown network 'tiny_plain2_13'; nearest: tiny_plain2_"),
     ("teacher.epochs", 0, "teacher.epochs: 0 requires teacher.pretrained or teacher.checkpoint"),
     ("teacher.checkpoint", "no/such.pt", "teacher.checkpoint: the file 'no/such.pt' does not exist"),
+    (
+        "teacher.arch",
+        "sklearn/SVC",
+        "teacher.arch: 'sklearn/SVC' is an estimator of scikit-learn, which only cooperative.members can have",
+    ),
+    (
+        "cooperative.members.a.arch",
+        "sklearn/RandomForestClasifier",
+        "cooperative.members.a.arch: scikit-learn has no classifier RandomForestClasifier; nearest: sklearn/RandomF",
+    ),
+    (
+        "cooperative.members.a.arch",
+        "sklearn/LinearSVC",
+        "cooperative.members.a.arch: LinearSVC does not answer with probabilities",
+    ),
+    (
+        "cooperative.members.a",
+        {"arch": "sklearn/SVC", "options": {"probabilty": True}, "lacks": "auto", "keeps": 1.0},
+        "cooperative.members.a.options.probabilty: SVC has no such option; nearest: probability",
+    ),
+    (
+        "cooperative.members.a",
+        {"arch": "sklearn/SVC", "options": {"C": None}, "lacks": "auto", "keeps": 1.0},
+        "cooperative.members.a.options.C: must be",
+    ),
+    (
+        "cooperative.members.a",
+        {"arch": "tiny_plain2_32", "options": {"C": 1}, "lacks": "auto", "keeps": 1.0},
+        "cooperative.members.a.options: only an estimator of scikit-learn has options",
+    ),
+    (
+        "cooperative.members.a",
+        {"arch": "tiny_plain2_32", "copies": 1, "lacks": "auto", "keeps": 1.0},
+        "cooperative.members.a.copies: only for estimators of scikit-learn",
+    ),
     ("student.after", "ta9", "student.after: must be teacher or an assistant, got 'ta9'"),
     ("assistants.ta1.after", "ta9", "assistants.ta1.after: must be teacher or an assistant, got 'ta9'"),
     ("assistants.ta1.after", "ta2", "assistants.ta1.after: the chain is circular: ta1 -> ta2 -> ta1"),

@@ -58,6 +58,7 @@ COOPERATIVE = Cooperative(
     source="pooled",
     teachers="certain",
     alpha=0.5,
+    search="auto",
     steps=5,
     step_size=0.05,
     proximity=1e-4,

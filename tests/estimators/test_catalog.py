@@ -1,0 +1,71 @@
+"""Names and options of estimators are checked without importing scikit-learn, and agree with scikit-learn itself."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from sklearn.utils import all_estimators
+
+from pipeline.errors import ParamsError
+from pipeline.estimators.catalog import complaint, module_of, signature
+from pipeline.estimators.module import create
+
+CLASSIFIERS = dict(all_estimators("classifier"))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_catalog_says_what_scikit_learn_says(name):
+    cls = CLASSIFIERS[name]
+    parameters = {k: p for k, p in inspect.signature(cls.__init__).parameters.items() if k != "self"}
+    accepted, required = signature(name)
+    assert module_of(name) == cls.__module__
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        pytest.skip("a signature without names")
+    assert accepted == list(parameters)
+    assert required == [k for k, p in parameters.items() if p.default is p.empty]
+    assert (complaint(f"sklearn/{name}", {}) is None) == ("predict_proba" in dir(cls) and not required)
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "key", "words"),
+    [
+        ("sklearn/RandomForestClasifier", {}, "arch", "nearest: sklearn/RandomForestClassifier"),
+        ("sklearn/LinearSVC", {}, "arch", "does not answer with probabilities"),
+        ("sklearn/StandardScaler", {}, "arch", "is not a classifier"),
+        ("sklearn/RandomForestRegressor", {}, "arch", "does not answer with probabilities"),
+        ("sklearn/VotingClassifier", {}, "arch", "requires other estimators"),
+        ("sklearn/_BaseNB", {}, "arch", "has no classifier _BaseNB"),
+        ("sklearn/../os", {}, "arch", "has no classifier ../os"),
+        ("sklearn/SVC", {"probabilty": True}, "options.probabilty", "nearest: probability"),
+        ("sklearn/SVC", {"random_state": 1}, "options.random_state", "a function of the seed and the member"),
+        ("sklearn/KNeighborsClassifier", {"n_jobs": 2}, "options.n_jobs", "one thread"),
+    ],
+)
+def test_a_mistake_names_its_key(arch, options, key, words):
+    found = complaint(arch, options)
+    assert found is not None and found[0] == key and words in found[1] and "\n" not in found[1]
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "words"),
+    [
+        ("sklearn/RandomForestClassifier", {"n_estimators": -1}, "'n_estimators' parameter"),
+        ("sklearn/RandomForestClassifier", {"criterion": "ginni"}, "'criterion' parameter"),
+        ("sklearn/SVC", {}, "set options.probability to true"),
+        ("sklearn/SGDClassifier", {"loss": "hinge"}, "does not answer with probabilities"),
+    ],
+)
+def test_a_value_that_scikit_learn_refuses_is_one_line(arch, options, words):
+    with pytest.raises(ParamsError) as caught:
+        create(arch, options)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_catalog_imports_neither_numpy_nor_scikit_learn():
+    code = (
+        "import sys; from pipeline.estimators.catalog import complaint\n"
+        "assert complaint('sklearn/HistGradientBoostingClassifier', {'max_iter': 3}) is None\n"
+        "assert not {'numpy', 'sklearn', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
