@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import COOPERATIVE, SCRATCH, members
+from cases import COOPERATIVE, FOREST, SCRATCH, learners
 from toy_run import same
 
 from pipeline.core.interface import Network
@@ -13,30 +13,12 @@ from pipeline.errors import UserError
 from pipeline.estimators.module import NO_PROBABILITY
 from pipeline.storage.checkpoints import Checkpoint
 
-FOREST = Network("sklearn/RandomForestClassifier", options={"n_estimators": 7}, independent=True)
 METHOD = replace(COOPERATIVE, steps=5)
 
 
-def mixed(toy, folder) -> dict[str, Network]:
-    """A network, a forest and an SVM, each trained without one of the classes."""
-    labels = toy.train.labels.cpu().numpy()
-    kinds = {
-        "forest": FOREST,
-        "svm": replace(FOREST, arch="sklearn/SVC", options={"probability": True}),
-    }
-    kinds = {name: replace(n, sees=(labels != k).nonzero()[0]) for k, (name, n) in enumerate(kinds.items())}
-    run = toy.run(SCRATCH, networks=kinds)
-    start = {"net": members(toy)["c"]}
-    for name, trained in run.train().networks.items():
-        file = folder / f"{name}.skops"
-        file.write_bytes(trained.last["skops"].numpy().tobytes())
-        start[name] = replace(kinds[name], weights=file, learns=False)
-    return start
-
-
 @pytest.fixture
-def start(toy, tmp_path):
-    return mixed(toy, tmp_path)
+def start(toy):
+    return learners(toy)
 
 
 def test_a_class_that_an_estimator_lacks_has_probability_zero(toy, start):

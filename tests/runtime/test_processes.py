@@ -98,7 +98,7 @@ def test_two_processes_equal_one_up_to_rounding_in_float32(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["cooperative", "cooperative all"])
+@pytest.mark.parametrize("method", ["cooperative", "cooperative all", "learners"])
 def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_path, method):
     """One rank trains each member on whole batches, so even BatchNorm is equal. A finished rank waits for the other."""
     for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):

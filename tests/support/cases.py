@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from pipeline.core.interface import Network
+from pipeline.estimators.file import to_bytes
+from pipeline.estimators.module import create, fit, rows_of
 from pipeline.methods.cooperative import Cooperative
 from pipeline.methods.dgkd import DGKD
 from pipeline.methods.dist import DIST
@@ -83,8 +85,27 @@ def members(toy):
     }
 
 
+FOREST = Network("sklearn/RandomForestClassifier", options={"n_estimators": 7}, independent=True)
+SVM = replace(FOREST, arch="sklearn/SVC", options={"probability": True})
+
+
+def learners(toy):
+    """A network, a forest and an SVM, each trained without one of the classes."""
+    labels, start = toy.train.labels.cpu(), {"net": members(toy)["c"]}
+    for k, (name, network) in enumerate({"forest": FOREST, "svm": SVM}.items()):
+        rows = (labels != k).nonzero()[:, 0]
+        estimator = create(network.arch, network.options, 11)
+        fit(estimator, rows_of(toy.train.plain(rows.to(toy.train.labels.device))), labels[rows].numpy(), name)
+        file = toy.folder / f"{name}.skops"
+        file.write_bytes(to_bytes(estimator))
+        start[name] = replace(network, weights=file, learns=False, sees=rows.numpy())
+    return start
+
+
 def start_of(name, toy):
     """The networks that the method of that name starts from."""
+    if name == "learners":
+        return learners(toy)
     if name in ("dml", "orc"):
         return toy.group
     if name == "orc options":
@@ -114,6 +135,8 @@ METHODS = {
     "cooperative": COOPERATIVE,
     "cooperative all": COOPERATIVE_ALL,
 }
+
+OF_KINDS = {"learners": COOPERATIVE}  # a group with estimators, for laws that do not ask for gradients
 
 # Another recipe than SGD: a method, arguments of ToyRuns, and the recipe.
 RECIPES = {

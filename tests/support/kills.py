@@ -22,7 +22,7 @@ import torch
 import torch._dynamo  # optimizer, DDP and augmentation would import these in every attempt, most of its time
 import torch.distributed.tensor
 import torchvision.transforms.v2  # noqa: F401
-from cases import METHODS, case, start_of
+from cases import METHODS, OF_KINDS, case, start_of
 from toy_run import ToyRuns
 
 from pipeline.storage.checkpoints import Checkpoint
@@ -36,7 +36,9 @@ def attempt(toy: ToyRuns, name: str, store: Path, out: Path, minutes: float) -> 
     store.mkdir(parents=True, exist_ok=True)
     method, _, recipe = case(name)
     start = start_of(method, toy)
-    run = toy.run(METHODS[method], start, checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS, **recipe)
+    run = toy.run(
+        {**METHODS, **OF_KINDS}[method], start, checkpoint=checkpoint, minutes=minutes, epochs=EPOCHS, **recipe
+    )
     result = run.train()
     networks = {n: {"last": t.last, "best": t.best, **t.validation} for n, t in result.networks.items()}
     torch.save({"networks": networks, "rows": result.history, "passes": result.passes}, out.with_suffix(".tmp"))

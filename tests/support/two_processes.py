@@ -39,7 +39,7 @@ def main(out: str, dtype: str, *wanted: str) -> None:
     for arch, width in (("tiny_plain2_32", 8), ("tiny_plain2_16", 6), ("tiny_plain2_12", 4)):
         if "BATCHNORM" not in os.environ:
             names.ZOO[arch] = ("grouped", (width,))
-    from cases import METHODS, start_of
+    from cases import METHODS, OF_KINDS, start_of
     from toy_run import ToyRuns
 
     from pipeline.runtime.processes import Processes
@@ -69,7 +69,7 @@ def main(out: str, dtype: str, *wanted: str) -> None:
             checkpoint = Checkpoint(Path(out) / "store" / name)
             checkpoint.folder.mkdir(parents=True, exist_ok=True)
             run = toy.run(
-                METHODS[name],
+                {**METHODS, **OF_KINDS}[name],
                 start_of(name, toy),
                 dtype=getattr(torch, dtype),
                 checkpoint=checkpoint,

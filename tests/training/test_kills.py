@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cases import METHODS, RECIPES
+from cases import METHODS, OF_KINDS, RECIPES
 
 SCRIPT = Path(__file__).parents[1] / "support" / "kills.py"
 KILLS = int(os.environ.get("KILLS", "60"))
@@ -22,7 +22,7 @@ ENVIRONMENT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*METHODS, *RECIPES])
+@pytest.mark.parametrize("name", [*METHODS, *OF_KINDS, *RECIPES])
 def test_run_killed_at_random_moments_resumes_to_the_uninterrupted_result(tmp_path, name):
     wanted = -(-KILLS // len([*METHODS, *RECIPES]))
     command = [sys.executable, str(SCRIPT), str(tmp_path), name, str(wanted), os.environ.get("KILLS_SEED", "0")]
