@@ -23,7 +23,7 @@ def main() -> None:
     if isinstance(members, dict):
         check_estimators(members)
     root = Path(data.root)
-    if data.source in ("fashion_mnist", "cifar10", "cifar100"):
+    if data.source in ("fashion_mnist", "cifar10", "cifar100", "breast_cancer", "wine"):
         root.mkdir(parents=True, exist_ok=True)  # the download goes there; DVC requires that a dependency exists
     elif not os.path.isdir(root):  # never raises, unlike Path.is_dir
         from pipeline.errors import ParamsError

@@ -14,7 +14,7 @@ def main() -> None:
     models/students/METHOD, data/prepared, results/eval/METHOD.json and results/cost/METHOD.json. Writes models/export:
     model.safetensors, config.json, classes.txt, model.onnx, model.int8.onnx (if ONNX Runtime can quantize the network),
     predict.py, the digests of these in manifest.json, and README.md. Fails if model.onnx does not match PyTorch on the
-    test split.
+    test split. Of a table, whose rows are no images, nothing is exported: models/export/none.txt says so.
     """
     from pipeline.params.load import load, runtime
     from pipeline.runtime.threads import set_threads
@@ -22,7 +22,7 @@ def main() -> None:
     set_threads(runtime().threads)
     import torch
 
-    from pipeline.data.prepared import Prepared
+    from pipeline.data.prepared import TABLES, Prepared
     from pipeline.evaluation.records import read_cost, read_evaluation
     from pipeline.export.package import write_package
     from pipeline.export.selection import select_student
@@ -32,6 +32,11 @@ def main() -> None:
     p = load("export", "data", "teacher", "assistants")
     method, weights = p["export"].method, p["export"].weights
     data = Prepared.read(Path("data/prepared"))
+    if data.meta.source in TABLES:
+        line = f"data.source: {data.meta.source} has rows, not images, and only networks on images are exported"
+        print(line)
+        replace_folder(OUT, lambda folder: (folder / "none.txt").write_text(f"{line}\n"))
+        return
     selected = select_student(Path("models/students", method), method, weights)
     results = {
         "eval": read_evaluation(Path("results/eval", f"{method}.json")),

@@ -25,7 +25,8 @@ def main() -> None:
     height, width = meta["image_size"]
     counts = ", ".join(f"{n} {split}" for split, n in meta["counts"].items())
     shape = f"{width}x{height}x{meta['in_chans']}"
-    print(f"prepared {meta['source']}: {counts} images of {shape}, {meta['num_classes']} classes")
+    units = f"images of {shape}" if min(width, height) > 1 else f"rows of {meta['in_chans']} features"
+    print(f"prepared {meta['source']}: {counts} {units}, {meta['num_classes']} classes")
     if report.wrong is not None:
         print(f"label noise: {report.wrong} of {meta['counts']['train']} training labels are wrong")
     if report.resized:

@@ -43,7 +43,7 @@ def main(
     p = load("methods", "seeds", "data", "train", "teacher", "student", "assistants", "report", file=file)
     reference, margin, folder = p["report"].reference, p["report"].margin, root / "results"
     data = Prepared.read(Path("data/prepared")) if study is None else None
-    images = data.images("test") if data and data.meta.root is None else None
+    images = data.images("test") if data and data.has_images else None
     compared = outcomes(p["methods"], p["seeds"], folder)
     parts = tables(compared, reference, margin)
     lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)

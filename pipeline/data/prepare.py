@@ -13,6 +13,7 @@ from pipeline.data.decode import fitted
 from pipeline.data.label_noise import noisy_labels, read_confusion
 from pipeline.data.prepared import META, TRUE_LABEL
 from pipeline.data.source import Defaults, Source
+from pipeline.data.sources.table import Table
 from pipeline.data.split import stratified
 from pipeline.errors import DataError
 from pipeline.storage.atomic import replace_folder
@@ -94,6 +95,8 @@ def write(source: Source, data: Any, folder: Path) -> Report:
     """
     chosen = choose(source, data)
     noisy = training_labels(source, data, chosen)
+    if isinstance(source, Table):
+        source.scale_by(*chosen["train"])
     size = source.defaults.image_size if data.image_size is None else data.image_size
     resized = False
     try:
@@ -226,9 +229,9 @@ class Pixels:
     hashes: set[bytes] = field(default_factory=set)
 
     def add(self, image: np.ndarray) -> None:
-        """Add an image [H, W, C_in] uint8."""
+        """Add an image [H, W, C_in] uint8, or a row [1, 1, D] float32."""
         self.n += 1
-        values = image.reshape(-1, image.shape[2]).astype(np.int64)
+        values = image.reshape(-1, image.shape[2]).astype(np.int64 if image.dtype == np.uint8 else np.float64)
         self.total = self.total + values.sum(0)
         self.squares = self.squares + (values * values).sum(0)
         self.hashes.add(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
@@ -245,7 +248,7 @@ class Pixels:
 def write_images(
     source: Source, origin: str, rows: np.ndarray, file: Path, size: int | None, shape: tuple[int, int, int] | None
 ) -> Pixels:
-    """Write the images at `rows` to a .npy file [N, H, W, C_in] uint8, one at a time to bound the memory in use.
+    """Write the images at `rows` to a .npy file [N, H, W, C_in], one at a time to bound the memory in use.
 
     origin: the source's split.  size: side to which images are resized and cropped; None: they keep their size.
     shape: [H, W, C_in] that the images must have; None: that of the first one.
@@ -257,7 +260,7 @@ def write_images(
             image = np.ascontiguousarray(pixels if size is None else fitted(pixels, size))
             if k == 0:
                 written.shape = shape = shape or image.shape
-                header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
+                header = {"descr": image.dtype.str, "fortran_order": False, "shape": (len(rows), *shape)}
                 np.lib.format.write_array_header_1_0(out, header)
             if image.shape != shape:
                 name = source.splits[origin].names[rows[k]]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 OUTSIDE = r"^$|^/|\x00|(^|/)\.\.(/|$)"  # paths that are not below the folder of the images
 META = "meta.json"
+TABLES = ("table", "breast_cancer", "wine")  # sources whose images are rows of features
 RERUN = "dvc repro prepare"
 COLUMNS = {"index": "Int64", "source": "String", "label": "Int64", "class": "String", "split": "String"}
 TRUE_LABEL = "true_label"  # a column that the table has only with label noise
@@ -37,7 +38,7 @@ class MetaDocument(Document):
     source: str
     root: str | None
     num_classes: Positive
-    in_chans: Annotated[int, Field(ge=1, le=4)]
+    in_chans: Annotated[int, Field(ge=1, le=65536)]
     image_size: tuple[Positive, Positive]
     mean: list[float]
     std: list[Annotated[float, Field(gt=0)]]
@@ -83,6 +84,11 @@ class Prepared:
         if set(meta.counts) != set(SPLITS) or not len(meta.mean) == len(meta.std) == meta.in_chans:
             raise damaged(folder / META, "its splits or channels do not fit each other", rerun=RERUN)
         return cls(folder, replace(meta, image_size=(meta.image_size[0], meta.image_size[1])))
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the data are images in memory, which a person can look at: not streamed, and no rows of a table."""
+        return self.meta.root is None and self.meta.source not in TABLES
 
     @property
     def fingerprint(self) -> str:
@@ -134,7 +140,9 @@ class Prepared:
         return table
 
     def images(self, split: str) -> np.ndarray:
-        """The images of a split, memory-mapped: [N, H, W, C_in] uint8. A streamed data set has none.
+        """The images of a split, memory-mapped: [N, H, W, C_in] uint8, or the rows of a table, [N, 1, 1, D] float32.
+
+        A streamed data set has none.
 
         Raises DataError if they are missing or damaged.
         """
@@ -144,7 +152,7 @@ class Prepared:
         except (OSError, ValueError, EOFError) as error:
             raise damaged(file, str(error), rerun=RERUN) from None
         expected = (self.meta.counts[split], *self.meta.image_size, self.meta.in_chans)
-        if images.shape != expected or images.dtype != np.uint8:
+        if images.shape != expected or images.dtype != (np.float32 if self.meta.source in TABLES else np.uint8):
             raise damaged(file, f"its shape is {images.shape}, but {META} says {expected}", rerun=RERUN)
         return images
 

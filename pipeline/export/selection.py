@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.data.prepared import Prepared
 from pipeline.errors import DataError, ParamsError
+from pipeline.estimators.catalog import is_estimator
 from pipeline.storage.bundle import DIVERGED, INDEX, Bundle, Record, read_run, seed_folders
 from pipeline.storage.documents import damaged
 
@@ -62,6 +63,10 @@ def select_student(students: Path, method: str, weights: str) -> SelectedStudent
                 f"export.method: {method} trains a group ({members}), not a student; choose a method that trains one"
             )
         record = bundle.record(metadata["student"])
+        if is_estimator(record.arch):
+            raise ParamsError(
+                f"export.method: the student of {method} is {record.arch}, an estimator; only networks are exported"
+            )
         if record.validation is None:
             raise damaged(folder / INDEX, f"network {metadata['student']} has no validation accuracy")
         candidates.append((record.validation[weights], -metadata["seed"], bundle, metadata, record))

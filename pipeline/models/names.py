@@ -27,10 +27,17 @@ VGG = {
     8: "64 M 128 M 256 M 512 512 G",
     13: "64 64 M 128 128 M 256 256 M 512 512 512 512 G",
 }
+MLP = {  # networks without convolutions, for rows of features; the name is mlp_<widths of the hidden layers>
+    "mlp_32": "F32",
+    "mlp_64": "F64",
+    "mlp_64_64": "F64 F64",
+    "mlp_256_256": "F256 F256",
+}
 
 # name -> (family, its arguments), which `pipeline.models.families.build` reads
 ZOO: dict[str, tuple[str, tuple[Any, ...]]] = {
     **{name: ("plain", (layers, False)) for name, layers in TINY.items()},
+    **{name: ("plain", (layers, True)) for name, layers in MLP.items()},
     **{f"cifar_plain{depth}": ("plain", (layers, True)) for depth, layers in PLAIN.items()},
     **{f"cifar_vgg{depth}": ("vgg", (layers,)) for depth, layers in VGG.items()},
     **{f"cifar_resnet{depth}": ("resnet", (depth, 16, (16, 32, 64))) for depth in (8, 14, 20, 26, 32, 44, 56, 110)},

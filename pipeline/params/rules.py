@@ -11,6 +11,7 @@ from pipeline.params.estimators import estimators
 from pipeline.params.group import MembersByRule
 from pipeline.params.messages import shown
 from pipeline.params.schema import DGKD, DML, ORC
+from pipeline.params.tables import tables
 
 NOTHING = "data/prepared/classes.txt"
 TEACHER = "models/teacher"
@@ -26,6 +27,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
     return [
         *unknown_networks(values),
         *estimators(values, networks(values)),
+        *tables(values, networks(values)),
         *chain(values),
         *streaming(values),
         *noise(values),

@@ -45,8 +45,21 @@ class Section(BaseModel):
 class Data(Section):
     """Where the images come from, and how `prepare` splits them."""
 
-    source: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder", "parquet", "imagenet"] = doc(
-        "digits is part of scikit-learn; torchvision downloads fashion_mnist, cifar10 and cifar100 once; folder is "
+    source: Literal[
+        "digits",
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
+        "folder",
+        "parquet",
+        "imagenet",
+        "table",
+        "breast_cancer",
+        "wine",
+    ] = doc(
+        "digits is part of scikit-learn, and so are breast_cancer and wine, which are tables; table is "
+        "ROOT/train.csv or .parquet, with numeric columns and a label column; "
+        "torchvision downloads fashion_mnist, cifar10 and cifar100 once; folder is "
         "ROOT/train/CLASS/*; parquet has the Hugging Face layout; imagenet is a streamed folder whose val is the test "
         "split"
     )
@@ -62,7 +75,7 @@ class Data(Section):
     limit: Auto[Images] = doc("number of training images to keep, stratified; auto: 400 for digits, else all")
     validation: Auto[Images | InnerFraction] = doc(
         "validation images to split off the training data, stratified: a number or a fraction; auto: 400 for digits, "
-        "else 0.1"
+        "0.2 for tables, else 0.1"
     )
     seed: Seed = doc("seed of the split, of the label noise and of the teacher's share")
     label_noise: OrNone[Annotated[float, Field(ge=0, lt=1)] | PathText] = doc(
@@ -77,7 +90,7 @@ class Data(Section):
     )
     on_error: Literal["fail", "skip"] = doc("what to do with a file that is not a readable image")
     image_column: Auto[Text] = doc("parquet: the column of images; auto: detect it")
-    label_column: Auto[Text] = doc("parquet: the column of labels; auto: detect it")
+    label_column: Auto[Text] = doc("parquet: the column of labels; auto: detect it; table: auto is `label`")
 
 
 class Train(Section):

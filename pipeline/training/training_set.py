@@ -99,7 +99,9 @@ class TrainingSet:
         return {k: v and Images(*v) for k, v in self.memo[name].items()}
 
     def sheet(self, network: str, before: Tensor, after: Tensor) -> None:
-        """Keep images [n, H, W, C_in] before and after a change, for a person to look at."""
+        """Keep images [n, H, W, C_in] before and after a change, for a person to look at; no rows of a table."""
+        if self.views.image_size == (1, 1):
+            return
         self.sheets[network] = (before.clone(), after.clone())
 
     @property

@@ -102,7 +102,7 @@ CLASSES = ["cat", "dog", "emu", "fox"]
 
 
 def test_a_member_lacks_its_classes():
-    section = {"a": SimpleNamespace(arch="x", lacks=["dog", 3], keeps=1.0)}
+    section = {"a": SimpleNamespace(arch="x", lacks=["dog", 3], keeps=1.0, options={}, copies=0)}
     member = members_of(section, CLASSES, "s")["a"]
     assert member.lacks == (1, 3)
     assert set(LABELS[visible_rows("a", member, LABELS, 0)].tolist()) == {0, 2}
@@ -118,14 +118,14 @@ def test_auto_members_lack_one_class_each():
     ("section", "said"),
     [
         (
-            {"a": SimpleNamespace(arch="x", lacks=["cow"], keeps=1.0)},
+            {"a": SimpleNamespace(arch="x", lacks=["cow"], keeps=1.0, options={}, copies=0)},
             "cooperative.members.a.lacks: the data have no class",
         ),
         (
-            {"a": SimpleNamespace(arch="x", lacks=[4], keeps=1.0)},
+            {"a": SimpleNamespace(arch="x", lacks=[4], keeps=1.0, options={}, copies=0)},
             "the data have no class 4; their 4 classes are cat, dog",
         ),
-        ({"a": SimpleNamespace(arch="x", lacks=[0, 1, 2, 3], keeps=1.0)}, "lists every class"),
+        ({"a": SimpleNamespace(arch="x", lacks=[0, 1, 2, 3], keeps=1.0, options={}, copies=0)}, "lists every class"),
         (SimpleNamespace(auto=5), "cooperative.members.auto: 5 members cannot each lack a different one of 4 classes"),
     ],
 )

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
 
 from pipeline.models.count import macs, parameters
 from pipeline.models.create import create
-from pipeline.models.names import ZOO, known, nearest
+from pipeline.models.families import build
+from pipeline.models.names import MLP, ZOO, known, nearest
 
 # at 100 classes, 3x32x32: parameters, multiply-adds in millions
 TABLE = {
@@ -59,8 +61,16 @@ def test_the_default_networks_have_the_expected_size(name):
     assert parameters(built(name, 10, 1, 8)) == TINY[name]
 
 
+@pytest.mark.parametrize("name", MLP)
+def test_an_mlp_has_the_weights_of_its_widths(name):
+    widths = [30, *(int(width) for width in name.split("_")[1:]), 2]
+    expected = sum(a * b + b for a, b in pairwise(widths))
+    network = build(name, num_classes=2, in_chans=30, image_size=(1, 1))
+    assert parameters(network) == macs(network, 30, (1, 1)) + sum(widths[1:]) == expected
+
+
 def test_every_network_of_the_zoo_is_in_a_table_above():
-    assert set(ZOO) == {f"cifar_{n}" for n in TABLE} | {f"cifar_plain{d}" for d in PLAIN} | set(TINY)
+    assert set(ZOO) == {f"cifar_{n}" for n in TABLE} | {f"cifar_plain{d}" for d in PLAIN} | set(TINY) | set(MLP)
 
 
 @pytest.mark.parametrize("name", [n for n in ZOO if "110" not in n and "32x4" not in n])
@@ -122,7 +132,7 @@ def test_the_names_read_from_timms_sources_are_those_that_it_registers():
 
     from pipeline.models.names import timm_names
 
-    registered = {name for name in timm.list_models() if not name.startswith(("cifar_", "tiny_plain"))}
+    registered = {name for name in timm.list_models() if name not in ZOO}
     assert registered <= timm_names()
 
 

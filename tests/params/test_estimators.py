@@ -46,3 +46,30 @@ def test_a_value_that_scikit_learn_refuses_names_the_member(monkeypatch):
     section = with_members(monkeypatch, {**KINDS, "near": {**KINDS["near"], "options": {"n_neighbors": 0}}})
     with pytest.raises(ParamsError, match=r"cooperative\.members\.near\.options: The 'n_neighbors' parameter"):
         check_estimators(section.members)
+
+
+def on_a_table(monkeypatch, **train):
+    """params.yaml with breast_cancer and MLPs throughout."""
+    monkeypatch.chdir(ROOT)
+    document = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    document["data"]["source"] = "breast_cancer"
+    for network in (document["teacher"], document["student"], *document["assistants"].values()):
+        network["arch"] = "mlp_64_64"
+    document["cooperative"]["members"] = {"auto": 2}
+    document["train"] |= train
+    return validated(document)
+
+
+def test_a_table_requires_mlps_and_no_augmentation(monkeypatch):
+    assert on_a_table(monkeypatch)["data"].source == "breast_cancer"
+    for key, value in {"augment": "trivial", "flip": True, "pad": 2, "random_erasing": 0.5}.items():
+        with pytest.raises(ParamsError, match=rf"train\.{key}: is for images, but data\.source is breast_cancer"):
+            on_a_table(monkeypatch, **{key: value})
+
+
+def test_a_network_of_images_is_refused_on_a_table(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    document = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    document["data"]["source"] = "wine"
+    with pytest.raises(ParamsError, match=r"teacher\.arch: 'tiny_plain4_32' is for images, but data\.source is wine"):
+        validated(document)

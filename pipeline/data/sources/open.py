@@ -17,6 +17,14 @@ def open_source(data: Any, workers: int = 0) -> Source:
         from pipeline.data.sources.digits import Digits
 
         return Digits()
+    if data.source in ("breast_cancer", "wine"):
+        from pipeline.data.sources.table import packaged
+
+        return packaged(data.source)
+    if data.source == "table":
+        from pipeline.data.sources.table import read_folder
+
+        return read_folder(root, data.label_column)
     storage = data.storage or ("stream" if data.source == "imagenet" else "memory")
     if data.source == "imagenet" or storage == "stream":
         from pipeline.data.sources.streamed import Streamed

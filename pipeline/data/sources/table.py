@@ -1,0 +1,138 @@
+"""Tables of features: rows of numbers with a label, from CSV or Parquet files, or from scikit-learn's package.
+
+A row of D features is an image of one pixel with D channels, so that everything which holds for images holds for rows:
+each feature is standardised by the mean and the standard deviation of the training split, as a channel is, and is kept
+on the scale of 0 to 255, which are its least and its largest value in the training split.
+"""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.data.class_names import shown
+from pipeline.data.source import Defaults, Manifest, Split
+from pipeline.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SPLITS = ("train", "validation", "test")
+KINDS = (".parquet", ".csv")
+PACKAGED = {"breast_cancer": "breast_cancer.csv", "wine": "wine_data.csv"}  # in sklearn/datasets/data
+MAX_CLASSES = 1000
+
+
+class Table:
+    """A data set of rows of features.
+
+    splits: for each split the features [N, D] and the labels.  classes: names by label.
+    """
+
+    manifest: Manifest | None = None
+    defaults = Defaults(validation=0.2, pad=0, flip=False)
+
+    def __init__(self, rows: dict[str, tuple[np.ndarray, np.ndarray]], classes: list[str], names: dict[str, list[str]]):
+        self.features = {split: features.astype(np.float64) for split, (features, _) in rows.items()}
+        self.splits = {split: Split(names[split], labels.astype(np.int64)) for split, (_, labels) in rows.items()}
+        self.classes = classes
+        self.skipped: list[tuple[str, str]] = []
+        self.low, self.range = np.zeros(1), np.ones(1)
+
+    def scale_by(self, split: str, rows: np.ndarray) -> None:
+        """Let 0 and 255 be the least and the largest value of each feature in these rows of a split."""
+        chosen = self.features[split][rows]
+        self.low, width = chosen.min(0), np.ptp(chosen, 0)
+        self.range = np.where(width > 0, width, 1.0)
+
+    def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the rows of a split: [1, 1, D] float32."""
+        scaled = 255 * (self.features[split][rows] - self.low) / self.range
+        yield from scaled.astype(np.float32)[:, None, None]
+
+
+def packaged(name: str) -> Table:
+    """A table in scikit-learn's package: breast_cancer, 569 rows of 30 features, or wine, 178 of 13.
+
+    The package is not imported, which would take seconds. Raises DataError if it is not installed.
+    """
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise DataError(f"data.source: {name} needs scikit-learn, which is not installed: run `uv sync`")
+    file = Path(spec.origin).parent / "datasets" / "data" / PACKAGED[name]
+    with file.open() as lines:
+        classes = next(lines).strip().split(",")[2:]
+        values = np.loadtxt(lines, delimiter=",", dtype=np.float64)
+    names = [f"{file.name}:{row + 1}" for row in range(len(values))]
+    return Table({"train": (values[:, :-1], values[:, -1])}, classes, {"train": names})
+
+
+def read_folder(root: Path, label_column: str | None) -> Table:
+    """The table in ROOT/train.csv or .parquet, and in validation and test files if they exist.
+
+    label_column: None is the column `label`. All other columns must be numbers.
+    Raises DataError, which names the file and the column.
+    """
+    files = {s: f for s in SPLITS for kind in KINDS if (f := root / f"{s}{kind}").is_file()}
+    if "train" not in files:
+        raise DataError(f"data.root: {shown(root)} has neither train.csv nor train.parquet")
+    frames = {split: read_frame(file) for split, file in files.items()}
+    label = label_column or "label"
+    columns = [c for c in frames["train"].columns if c != label]
+    for split, frame in frames.items():
+        check_frame(files[split], frame, label, columns)
+    found = sorted({str(v) for v in frames["train"][label].unique()}, key=natural)
+    if not 2 <= len(found) <= MAX_CLASSES:
+        raise DataError(
+            f"{shown(files['train'])}: column {shown(label)} has {len(found)} classes, not 2..{MAX_CLASSES}"
+        )
+    number = {name: k for k, name in enumerate(found)}
+    rows = {}
+    for split, frame in frames.items():
+        values = [str(v) for v in frame[label]]
+        if unknown := next((v for v in values if v not in number), None):
+            raise DataError(f"{shown(files[split])}: class {shown(unknown)} is not one of the training rows")
+        rows[split] = (frame.select(columns).to_numpy(), np.array([number[v] for v in values]))
+    names = {s: [f"{files[s].name}:{row + 1}" for row in range(len(frame))] for s, frame in frames.items()}
+    return Table(rows, found, names)
+
+
+def natural(name: str) -> tuple[int, float, str]:
+    """The key by which classes are sorted: numbers by value, before words."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def read_frame(file: Path) -> "pl.DataFrame":
+    """A CSV or Parquet file. Raises DataError if it cannot be read."""
+    import polars as pl
+
+    try:
+        if file.suffix == ".parquet":
+            return pl.read_parquet(file)
+        return pl.read_csv(file, infer_schema_length=None)
+    except Exception as error:  # polars raises many types
+        raise DataError(f"{shown(file)} cannot be read as a table: {shown(first_line(error))}") from None
+
+
+def check_frame(file: Path, frame: "pl.DataFrame", label: str, columns: list[str]) -> None:
+    """Raise DataError unless a table has a label and finite numbers in each of these columns."""
+    if not len(frame):
+        raise DataError(f"{shown(file)} has no rows")
+    if not columns:
+        raise DataError(f"{shown(file)} has no columns besides the label")
+    missing = next((c for c in (label, *columns) if c not in frame.columns), None)
+    if missing is not None:
+        raise DataError(f"{shown(file)} has no column {shown(missing)} (data.label_column names the label)")
+    if frame[label].null_count():
+        raise DataError(f"{shown(file)}: a label in column {shown(label)} is missing")
+    for column in columns:
+        values = frame[column]
+        if not (values.dtype.is_numeric() or str(values.dtype) == "Boolean"):
+            raise DataError(f"{shown(file)}: column {shown(column)} has the type {values.dtype}, not numbers")
+        if values.null_count() or not np.isfinite(values.to_numpy().astype(np.float64)).all():
+            raise DataError(f"{shown(file)}: a number in column {shown(column)} is missing or not finite")

@@ -1,0 +1,111 @@
+"""Rows of features are standardised on the training split; a bad table is a one-line error."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_wine
+
+from pipeline.data import prepared
+from pipeline.data.prepare import prepare
+from pipeline.data.prepared import Prepared
+from pipeline.data.sources.open import open_source
+from pipeline.errors import DataError
+from pipeline.params.tables import TABLES
+
+DATA = {"source": "table", "storage": None, "image_size": None, "limit": None, "validation": None, "seed": 0}
+DATA |= {"on_error": "fail", "image_column": None, "label_column": None}
+
+
+def section(root, **changed):
+    return SimpleNamespace(**{**DATA, "root": str(root), **changed})
+
+
+def prepared_table(root, out, **changed) -> Prepared:
+    data = section(root, **changed)
+    prepare(open_source(data), data, out)
+    return Prepared.read(out)
+
+
+def frame(n: int = 60) -> pl.DataFrame:
+    draw = np.random.default_rng(0)
+    return pl.DataFrame(
+        {
+            "age": draw.integers(0, 90, n),
+            "label": ["bad" if k % 3 else "good" for k in range(n)],
+            "weight": draw.normal(70, 9, n),
+            "constant": np.ones(n),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "wine"])
+def test_packaged_tables_are_those_of_scikit_learn(name, tmp_path):
+    bunch = {"breast_cancer": load_breast_cancer, "wine": load_wine}[name]()
+    table = open_source(section(tmp_path, source=name))
+    assert np.array_equal(table.features["train"], bunch.data) and np.array_equal(
+        table.splits["train"].labels, bunch.target
+    )
+    assert table.classes == list(bunch.target_names)
+
+
+def test_features_are_standardised_on_the_training_split(tmp_path):
+    data = prepared_table(tmp_path, tmp_path / "out", source="breast_cancer")
+    views = {s: data.views(s, device=torch.device("cpu")) for s in ("train", "test")}
+    x = {s: v.plain(torch.arange(len(v))).flatten(1).double() for s, v in views.items()}
+    torch.testing.assert_close(x["train"].mean(0), torch.zeros(30, dtype=torch.float64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x["train"].std(0, correction=0), torch.ones(30, dtype=torch.float64), atol=1e-3, rtol=0)
+    bunch = load_breast_cancer().data
+    rows = {s: [int(name.split(":")[1]) - 1 for name in data.table.filter(pl.col("split") == s)["source"]] for s in x}
+    mean, std = bunch[rows["train"]].mean(0), bunch[rows["train"]].std(0)
+    assert not set(rows["train"]) & set(rows["test"])
+    np.testing.assert_allclose(x["test"].numpy(), (bunch[rows["test"]] - mean) / std, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_gives_the_same_rows_in_both_formats(tmp_path, kind):
+    getattr(frame(), f"write_{kind}")(tmp_path / f"train.{kind}")
+    data = prepared_table(tmp_path, tmp_path / "out")
+    assert data.classes == ["bad", "good"] and data.meta.in_chans == 3 and data.meta.image_size == (1, 1)
+    assert data.meta.counts == {"train": 36, "validation": 12, "test": 12}
+    views = data.views("train", device=torch.device("cpu"))
+    index = torch.arange(len(views))
+    assert torch.equal(views(index, seed=3, epoch=5), views.plain(index))  # rows are not augmented
+    assert bool(views.plain(index).isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop("label"), "has no column label"),
+        (lambda f: f.with_columns(age=pl.lit("old")), "column age has the type String, not numbers"),
+        (lambda f: f.with_columns(age=pl.lit(float("nan"))), "a number in column age is missing or not finite"),
+        (lambda f: f.with_columns(label=pl.lit(None)), "a label in column label is missing"),
+        (lambda f: f.with_columns(label=pl.lit("one")), "column label has 1 classes"),
+        (lambda f: f.select("label"), "has no columns besides the label"),
+        (lambda f: f.clear(), "has no rows"),
+    ],
+)
+def test_a_bad_table_is_one_line(tmp_path, change, message):
+    change(frame()).write_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError) as caught:
+        open_source(section(tmp_path))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_do_not_fit_each_other_are_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"has neither train\.csv nor train\.parquet"):
+        open_source(section(tmp_path))
+    (tmp_path / "train.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"train\.csv"):
+        open_source(section(tmp_path))
+    frame().write_csv(tmp_path / "train.csv")
+    frame().with_columns(label=pl.lit("new")).write_csv(tmp_path / "test.csv")
+    with pytest.raises(DataError, match="class new is not one of the training rows"):
+        open_source(section(tmp_path))
+
+
+def test_params_and_data_name_the_same_tables():
+    assert TABLES == prepared.TABLES
