@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.params.tables import TABLES
 
 DATA = {"source": "table", "storage": None, "image_size": None, "limit": None, "validation": None, "seed": 0}
-DATA |= {"on_error": "fail", "image_column": None, "label_column": None}
+DATA |= {"label_noise": None, "on_error": "fail", "image_column": None, "label_column": None}
 
 
 def section(root, **changed):
