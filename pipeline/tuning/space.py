@@ -58,7 +58,11 @@ class Space:
             return self.given
         if (points := self.combinations) is not None:
             return next((point for point in points if point not in before), None)
-        return self.sample(tried, *seed)
+        point, again = self.sample(tried, *seed), 0
+        while point in before:  # as after a search whose best point, drawn by the same seed, was adopted
+            again += 1
+            point = self.sample(tried, *seed, again)
+        return point
 
     def sample(self, tried: Sequence[Point], *seed: int | str) -> Values:
         """A point by TPE. A point whose result is not known counts as bad, so that the next one is elsewhere."""
