@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.study import add_results
 from pipeline.evaluation.table import tables
+from pipeline.params.load import load
 from pipeline.storage.documents import write_json
 from results import entries, write_method, write_results
 
@@ -96,3 +97,11 @@ def test_a_folder_that_is_no_study_is_one_line(tmp_path, command):
         (tmp_path / code).symlink_to(ROOT / code)
     done = stage(tmp_path, *command)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere/params.yaml is missing" in done.stderr
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("studies/*/params.yaml")), ids=lambda file: file.parent.name)
+def test_the_parameters_of_a_study_are_valid(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    p = load("methods", "seeds", "tune", file=file)
+    assert not {*p["seeds"]} & {*p["tune"].seeds}
+    assert all(control in p["methods"] for entry in p["methods"].values() for control in entry.controls)
