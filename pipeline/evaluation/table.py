@@ -35,11 +35,19 @@ NONE = "-"  # the cell of a number that does not exist
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header and rows of text. The first column is left-aligned, all others are right-aligned."""
+    """A title, a header and rows of text. The first column is left-aligned, all others are right-aligned.
+
+    Attributes:
+        title: The title.
+        header: The names of the columns.
+        rows: The cells.
+        detail: Whether the page shows the table below its figures.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    detail: bool = False
 
     def markdown(self) -> str:
         """Return the table as Markdown, under its title in bold."""
@@ -190,7 +198,9 @@ def false_knowledge_table(students: list[Outcome]) -> Table:
         shown = []
     rows = [(o.name, *(format_shares(o.training(key)) for key in columns.values())) for o in shown]
     n = int(next(iter(shown[0].training("images").values()))) if shown else 0
-    return Table(f"False knowledge, on {n:,} training images with their true labels", ("method", *columns), rows)
+    return Table(
+        f"False knowledge, on {n:,} training images with their true labels", ("method", *columns), rows, detail=True
+    )
 
 
 def format_shares(shares: dict[int, float]) -> str:
@@ -205,7 +215,7 @@ def tuning_table(outcomes: list[Outcome]) -> Table:
     """Return how many sets of parameters each method tried on validation; no row if none did."""
     tuned = any(o.tuning for o in outcomes)
     title = "Tuning: parameters tried on validation, mean of the seeds of a trial"
-    return Table(title, TUNING_HEADER, [tuning_row(o) for o in outcomes if tuned])
+    return Table(title, TUNING_HEADER, [tuning_row(o) for o in outcomes if tuned], detail=True)
 
 
 def tuning_row(o: Outcome) -> tuple[str, ...]:
