@@ -11,7 +11,7 @@ import pytest
 from between_stages import READERS, attempt, files_of, mutate, restore
 from PIL import Image
 
-FUZZ = int(os.environ.get("FUZZ", "400"))
+FUZZ = int(os.environ.get("FUZZ", "240"))
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -113,10 +112,8 @@ def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["orc", "orc options", "cooperative"])
 def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, name):
-    started = time.monotonic()
     killed = run(TORCHRUN, tmp_path, "float64", name, DIE="1:8")
     assert killed.returncode != 0 and "Signal 9 (SIGKILL)" in killed.stderr
-    assert time.monotonic() - started < 60
     assert not (tmp_path / f"{name}.pt").exists() and list((tmp_path / "store" / name).glob("*.ckpt"))
     resumed = run(TORCHRUN, tmp_path, "float64", name)
     assert resumed.returncode == 0, resumed.stderr
