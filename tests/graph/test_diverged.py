@@ -31,7 +31,7 @@ def test_a_diverged_method_is_in_the_table_and_the_last_stage_fails(project):
 
 
 def test_an_experiment_up_to_the_report_keeps_a_diverged_method(project):
-    project.dvc("exp", "run", "-n", "large-loss", "-S", "kd.scale=1000000.0", "report")
+    project.dvc("exp", "run", "-n", "large-loss", "-S", "kd.kd_weight=1000000.0", "report")
     shown = project.dvc("exp", "show", "--csv", "--hide-workspace").stdout
     rows = list(csv.DictReader(io.StringIO(shown)))
     (kept,) = [row for row in rows if row["Experiment"] == "large-loss"]
