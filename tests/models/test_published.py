@@ -142,7 +142,7 @@ def written(folder: Path, state: dict[str, Tensor]) -> Path:
     return file
 
 
-@pytest.mark.parametrize("arch", [name for name in ZOO if name != "cifar_resnet110"])
+@pytest.mark.parametrize("arch", [n for n in ZOO if n != "cifar_resnet110" and not n.startswith("mlp")])
 def test_foreign_names_give_the_same_logits(tmp_path, arch):
     source, loaded = unlike_new(built(arch)), built(arch, seed=3)
     state = foreign(source, arch)

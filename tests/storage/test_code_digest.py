@@ -69,7 +69,7 @@ def test_editing_text_or_display_keeps_the_key(project, file, old, new, code):
 
 
 def test_editing_a_method_changes_only_the_keys_of_its_own_seeds(project):
-    edit = ("pipeline/methods/kd.py", "self.alpha", "self.beta")
+    edit = ("pipeline/methods/kd.py", "self.kd_weight", "self.ce_weight")
     assert changes(project, *edit, ("stages/distill.py", "pipeline/methods/kd.py"))
     assert not changes(project, *edit, STAGE) and not changes(project, *edit, RUN)
 
