@@ -37,7 +37,8 @@ def complaint(arch: str, options: Mapping[str, Any]) -> tuple[str, str] | None:
     name = arch.removeprefix(PREFIX)
     if name not in sources() or name.startswith("_"):
         likely = [known for known in sources() if known.endswith(LIKELY) and not known.startswith("_")]
-        near = [PREFIX + close for close in get_close_matches(name, likely, n=3)]
+        close = [PREFIX + known for known in get_close_matches(name, likely, n=10)]
+        near = [known for known in close if complaint(known, {}) is None][:3]
         return "arch", f"scikit-learn has no classifier {name}" + (f"; nearest: {', '.join(near)}" if near else "")
     members = {node.name for node in methods(name)}
     if "fit" not in members or "predict" not in members:

@@ -57,7 +57,8 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
                 kept = {seed: value for seed, value in content[part].items() if int(seed) in added}
                 content[part] = in_order({**(before or {}).get(part, {}), **kept})
     history = study / "train" / name / HISTORY
-    tables = [rows.filter(pl.col("seed").is_in(added)), *([read_rows(history)] if old else [])]
+    of_added = pl.col("seed").is_in(added)  # a collection that was killed may have left their rows
+    tables = [rows.filter(of_added), *([read_rows(history).filter(~of_added)] if old else [])]
     history.parent.mkdir(parents=True, exist_ok=True)
     replace_file(history, [pl.concat(tables).sort("seed", maintain_order=True).write_csv().encode()])
     for folder in ("cost", "eval"):

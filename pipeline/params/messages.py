@@ -95,6 +95,8 @@ def readable(item: Any) -> str:
         return f"must be {PATTERNS[context['pattern']]}"
     if kind == "string_too_long":
         return f"must be text of at most {context['max_length']} characters"
+    if kind == "string_type":
+        return "must be text"
     if kind == "string_too_short":
         return "must be text, not empty"
     if kind == "too_short":

@@ -1,6 +1,7 @@
 """Names and options of estimators are checked without importing scikit-learn, and agree with scikit-learn itself."""
 
 import inspect
+import re
 import subprocess
 import sys
 
@@ -69,3 +70,10 @@ def test_the_catalog_imports_neither_numpy_nor_scikit_learn():
         "assert not {'numpy', 'sklearn', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["RandomForestClasifier", "SVM", "KNeighborClassifier", "BaggingClasifier"])
+def test_a_suggested_classifier_can_be_a_member(name):
+    _, reason = complaint(f"sklearn/{name}", {})
+    for suggested in re.findall(r"sklearn/\w+", reason):
+        assert complaint(suggested, {}) is None

@@ -37,6 +37,18 @@ def test_seeds_of_several_sittings_add_up_to_the_results_of_one(tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("written", [("train",), ("train", "cost")], ids=" ".join)
+def test_a_collection_that_was_killed_is_completed(tmp_path, written):
+    write_method(tmp_path / "results", "kd", "kd", [0, 1])
+    whole, study = tmp_path / "whole", tmp_path / "study"
+    for folder, seeds in ((whole, [0, 1]), (study, [0])):
+        add_results("kd", seeds, tmp_path / "results", folder)
+    for part in written:  # in the order in which they are written
+        shutil.copytree(whole / part, study / part, dirs_exist_ok=True)
+    assert add_results("kd", [0, 1], tmp_path / "results", study) == [1]
+    assert files(study) == files(whole)
+
+
 def test_a_method_without_results_adds_nothing(tmp_path):
     assert add_results("kd", [0], tmp_path / "results", tmp_path / "study") == []
     assert not (tmp_path / "study").exists()

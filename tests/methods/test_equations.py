@@ -1,13 +1,14 @@
 """The losses of each method equal the paper's equations, computed here from the networks' logits."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from cases import DGKD_
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pipeline.core.interface import Leg
-from pipeline.methods.dgkd import DGKD
 from pipeline.methods.dml import DML
 from pipeline.methods.kd import KD
 from pipeline.methods.orc import ORC, draw_in_proportion
@@ -100,15 +101,7 @@ def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam, standardise):
     s = toy_step(["student"], guides)
     x, y = s.batch.x, s.batch.y
     z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
-    method = DGKD(
-        temperature=TAU,
-        standardise=standardise,
-        lam=lam,
-        normalise=normalise,
-        drop="bernoulli",
-        survival=1.0,
-        drop_teacher=False,
-    )
+    method = replace(DGKD_, temperature=TAU, standardise=standardise, lam=lam, normalise=normalise)
     (update,) = s.run(method, Leg(("student",), guides))
     weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
     factor = 1 if normalise == "sum" else 1 / 3
@@ -120,15 +113,7 @@ def test_dgkd_sums_one_kd_loss_per_guide(toy_step, normalise, lam, standardise):
 def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
     s = toy_step(["student"], ["teacher", "ta1", "ta2"])
     z = train_mode(s.nets["student"], s.batch.x)
-    method = DGKD(
-        temperature=TAU,
-        standardise=False,
-        lam=0.75,
-        normalise="sum",
-        drop="bernoulli",
-        survival=1.0,
-        drop_teacher=False,
-    )
+    method = replace(DGKD_, temperature=TAU, lam=0.75)
     (update,) = s.run(method, Leg(("student",), ("teacher", "ta1", "ta2")))
     n = 2
     assert update["student"]["ce"] == pytest.approx((n + 1) * (1 - 0.75) * ce(z, s.batch.y))
@@ -137,15 +122,7 @@ def test_one_lam_gives_the_weight_of_cross_entropy_in_the_paper(toy_step):
 @pytest.mark.parametrize("drop_teacher", [False, True])
 def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teacher):
     guides = ("teacher", "ta1", "ta2")
-    method = DGKD(
-        temperature=TAU,
-        standardise=False,
-        lam=0.7,
-        normalise="sum",
-        drop="bernoulli",
-        survival=0.0,
-        drop_teacher=drop_teacher,
-    )
+    method = replace(DGKD_, temperature=TAU, lam=0.7, survival=0.0, drop_teacher=drop_teacher)
     s = toy_step(["student"], guides)
     ran = []
     for g in guides:
@@ -157,15 +134,7 @@ def test_a_dropped_guide_is_not_run_and_the_teacher_is_kept(toy_step, drop_teach
 
 def test_guides_survive_with_the_given_probability(toy_step):
     s = toy_step(["student"], ["teacher", "ta1", "ta2"])
-    method = DGKD(
-        temperature=TAU,
-        standardise=False,
-        lam=0.7,
-        normalise="sum",
-        drop="bernoulli",
-        survival=0.75,
-        drop_teacher=False,
-    )
+    method = replace(DGKD_, temperature=TAU, lam=0.7, survival=0.75)
     kept = [method.surviving(("teacher", "ta1", "ta2"), s.batch) for _ in range(4000)]
     assert all("teacher" in k for k in kept)
     for ta in ("ta1", "ta2"):
@@ -178,15 +147,7 @@ def test_released_dgkd_is_the_loss_of_the_published_code(toy_step, lam):
     s = toy_step(["student"], guides)
     x, y = s.batch.x, s.batch.y
     z, z_g = train_mode(s.nets["student"], x), {g: s.nets[g].teach(x) for g in guides}
-    method = DGKD(
-        temperature=TAU,
-        standardise=False,
-        lam=lam,
-        normalise="released",
-        drop="bernoulli",
-        survival=1.0,
-        drop_teacher=True,
-    )
+    method = replace(DGKD_, temperature=TAU, lam=lam, normalise="released", drop_teacher=True)
     (update,) = s.run(method, Leg(("student",), guides))
     weight = lam if isinstance(lam, dict) else dict.fromkeys(guides, lam)
     expected = {"ce": (1 - sum(weight.values()) / 3) * ce(z, y)}
@@ -201,15 +162,7 @@ def test_released_dgkd_is_the_loss_of_the_published_code(toy_step, lam):
 def test_dropping_one_drops_each_guide_equally_often(toy_step, drop_teacher):
     guides = ("teacher", "ta1", "ta2")
     s = toy_step(["student"], guides)
-    method = DGKD(
-        temperature=TAU,
-        standardise=False,
-        lam=0.7,
-        normalise="sum",
-        drop="one",
-        survival=1.0,
-        drop_teacher=drop_teacher,
-    )
+    method = replace(DGKD_, temperature=TAU, lam=0.7, drop="one", drop_teacher=drop_teacher)
     kept = [method.surviving(guides, s.batch) for _ in range(4000)]
     assert all(len(k) == 2 for k in kept)
     droppable = guides if drop_teacher else guides[1:]
@@ -222,15 +175,7 @@ def test_dropping_one_drops_each_guide_equally_often(toy_step, drop_teacher):
 @pytest.mark.parametrize("drop_teacher", [False, True])
 def test_dropping_one_keeps_the_only_guide(toy_step, drop_teacher):
     s = toy_step(["student"], ["teacher"])
-    method = DGKD(
-        temperature=TAU,
-        standardise=False,
-        lam=0.7,
-        normalise="sum",
-        drop="one",
-        survival=0.0,
-        drop_teacher=drop_teacher,
-    )
+    method = replace(DGKD_, temperature=TAU, lam=0.7, drop="one", survival=0.0, drop_teacher=drop_teacher)
     assert all(method.surviving(("teacher",), s.batch) == ["teacher"] for _ in range(20))
 
 

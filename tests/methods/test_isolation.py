@@ -1,107 +1,35 @@
 """A loss term reaches only the weights of the network that it names, and guides never change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from cases import AVERAGE, COOPERATIVE, DIST_, DKD_, DML_, KD_, ORC_, SCRATCH, SDGKD, SWITOKD, TAKD_, WTTM_
 
 from pipeline.core.interface import Leg
-from pipeline.methods.cooperative import Cooperative
-from pipeline.methods.dgkd import DGKD
-from pipeline.methods.dist import DIST
-from pipeline.methods.dkd import DKD
-from pipeline.methods.dml import DML
-from pipeline.methods.kd import KD
-from pipeline.methods.multiteacher import MultiTeacher
-from pipeline.methods.orc import ORC
-from pipeline.methods.scratch import Scratch
-from pipeline.methods.switokd import SwitOKD
-from pipeline.methods.takd import TAKD
-from pipeline.methods.wttm import WTTM
 
 CHAIN = ("teacher", "ta1", "ta2")
 GROUP = ("student", "ta1", "ta2")
-ON = {"intensive": True, "private": True, "group": True}
-OFF_PIVOT = {**ON, "intensive": False}
-ORC_FIELDS = dict(
-    beta=0.9,
-    temperature=4.0,
-    standardise=False,
-    normalise="sum",
-    mixup_alpha=1.0,
-    feedback_only=False,
-    pivot_lr_scale=0.01,
-    elect="batch",
-    elect_momentum=0.9,
-    feedback="loss",
-    init="scratch",
-    group=None,
-)
-COOPERATIVE = dict(
-    expertise="instance",
-    class_recall=0.5,
-    source="pooled",
-    teachers="certain",
-    alpha=0.5,
-    search="auto",
-    steps=1,
-    step_size=0.1,
-    proximity=0.0,
-    tolerance=0.0,
-    counterfactual_of="teacher",
-    pool="raw",
-)
+FROZEN = {"intensive": False, "private": True, "group": True}
 
 CASES = {
-    "scratch": (Scratch(label_smoothing=0.1), ("student",), ()),
-    "kd": (
-        KD(temperature=4.0, standardise=False, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0),
-        ("student",),
-        ("teacher",),
-    ),
-    "takd": (TAKD(temperature=4.0, standardise=False, lam=0.9), ("student",), ("ta2",)),
-    "dkd": (
-        DKD(temperature=4.0, standardise=False, alpha=1.0, beta=8.0, warmup_epochs=20),
-        ("student",),
-        ("teacher",),
-    ),
-    "dist": (DIST(temperature=4.0, beta=1.0, gamma=1.0), ("student",), ("teacher",)),
-    "wttm": (WTTM(gamma=0.5, beta=2.0, u=True), ("student",), ("teacher",)),
-    "switokd": (
-        SwitOKD(temperature=1.0, standardise=False, weight=1.0, pause=False),
-        ("student", "teacher"),
-        (),
-    ),
+    "scratch": (replace(SCRATCH, label_smoothing=0.1), ("student",), ()),
+    "kd": (KD_, ("student",), ("teacher",)),
+    "takd": (TAKD_, ("student",), ("ta2",)),
+    "dkd": (DKD_, ("student",), ("teacher",)),
+    "dist": (DIST_, ("student",), ("teacher",)),
+    "wttm": (WTTM_, ("student",), ("teacher",)),
+    "switokd": (replace(SWITOKD, pause=False), ("student", "teacher"), ()),
     **{
-        f"multiteacher {weights}": (
-            MultiTeacher(
-                temperature=4.0, standardise=True, weights=weights, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0
-            ),
-            ("student",),
-            CHAIN,
-        )
+        f"multiteacher {weights}": (replace(AVERAGE, standardise=True, weights=weights), ("student",), CHAIN)
         for weights in ("average", "entropy", "confidence", "filter")
     },
-    "dml": (DML(temperature=1.0, standardise=False, weight=1.0, peers=None), GROUP, ()),
-    "dgkd": (
-        DGKD(
-            temperature=4.0,
-            standardise=False,
-            lam=0.9,
-            normalise="sum",
-            drop="bernoulli",
-            survival=0.5,
-            drop_teacher=True,
-        ),
-        ("student",),
-        CHAIN,
-    ),
-    "orc": (ORC(promoted=1, guidance="individual", teachings=ON, **ORC_FIELDS), (*GROUP, "pivot"), ()),
-    "orc ensemble": (ORC(promoted=2, guidance="ensemble", teachings=ON, **ORC_FIELDS), (*GROUP, "pivot"), ()),
-    "orc frozen": (
-        ORC(promoted=1, guidance="individual", teachings=OFF_PIVOT, **ORC_FIELDS),
-        GROUP,
-        ("pivot",),
-    ),
-    "cooperative": (Cooperative(**COOPERATIVE), ("a",), ("base/a", "base/b")),
+    "dml": (DML_, GROUP, ()),
+    "dgkd": (replace(SDGKD, drop_teacher=True), ("student",), CHAIN),
+    "orc": (ORC_, (*GROUP, "pivot"), ()),
+    "orc ensemble": (replace(ORC_, promoted=2, guidance="ensemble"), (*GROUP, "pivot"), ()),
+    "orc frozen": (replace(ORC_, teachings=FROZEN), GROUP, ("pivot",)),
+    "cooperative": (COOPERATIVE, ("a",), ("base/a", "base/b")),
 }
 
 

@@ -65,7 +65,7 @@ VALUES = [
     ("seeds", list(range(1001)), "seeds: must have at most 1000 entries"),
     ("seeds", {"a": 0}, "seeds: must be a valid list"),
     ("seeds", DEEP, "seeds.0: must be a valid integer"),
-    *[("methods.kd.is", value, "methods.kd.is: must be a valid string") for value in (["kd"], {"kd": 1}, 3, None)],
+    *[("methods.kd.is", value, "methods.kd.is: must be text") for value in (["kd"], {"kd": 1}, 3, None)],
     ("methods.kd.is", "", "methods.kd.is: "),
     ("methods.kd.is", NAME, "methods.kd.is: "),
     ("methods.kd.is", "kd\nx", "methods.kd.is: unknown method 'kd\\nx'"),
@@ -129,7 +129,7 @@ VALUES = [
     ("teacher.checkpoint", "a\0b", "teacher.checkpoint: must be text without control characters or none"),
     ("teacher.checkpoint", NAME, "teacher.checkpoint: must be a path"),
     ("teacher.checkpoint", "a" * 255, "teacher.checkpoint: the file 'aaa"),
-    ("teacher.checkpoint", [], "teacher.checkpoint: must be a valid string or none, got []"),
+    ("teacher.checkpoint", [], "teacher.checkpoint: must be text or none, got []"),
     ("teacher.arch", "a\nb", "teacher.arch: must be text without control characters, got 'a\\nb'"),
     ("teacher.arch", "resnet18.\x1b[2J", "teacher.arch: must be text without control characters"),
     ("teacher.arch", NAME, "teacher.arch: must be text of at most 200 characters"),
@@ -141,7 +141,7 @@ VALUES = [
     ("train.a\nb", {}, "train.'a\\nb': unknown key"),
     (NAME, {}, "unknown section"),
     ("student.after", "ta1\n", "student.after: must be a name of letters"),
-    ("export.method", None, "export.method: must be a valid string, got null"),
+    ("export.method", None, "export.method: must be text, got null"),
     # ---- surprising objects ----
     *[
         (section, value, f"{section}: must be")

@@ -39,7 +39,7 @@ MISTAKES = [
     ("data.source", "mnist", "data.source: must be"),
     ("data.validation", 1.5, "data.validation: must be"),
     ("data.limit", 0, "data.limit: must be greater than or equal to 1 or auto, got 0"),
-    ("data.label_noise", 1.0, "data.label_noise: must be less than 1 or a valid string or none, got 1.0"),
+    ("data.label_noise", 1.0, "data.label_noise: must be less than 1 or text or none, got 1.0"),
     ("data.label_noise", -0.1, "data.label_noise: must be greater than or equal to 0"),
     ("data.label_noise", float("nan"), "data.label_noise: must be"),
     ("data.label_noise", True, "data.label_noise: must be"),
