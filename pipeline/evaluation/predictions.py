@@ -39,6 +39,19 @@ def checksum(table: pl.DataFrame) -> str:
     return total.hexdigest()
 
 
+def read_table(file: Path) -> pl.DataFrame:
+    """Return the table that `write_predictions` wrote.
+
+    Raises DataError if it is missing or not what was written, and polars' own errors if it is no parquet file.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} is missing: run `dvc repro`")
+    table = pl.read_parquet(file)
+    if pl.read_parquet_metadata(file).get(CHECKSUM) != checksum(table):
+        raise damaged(file, "its content does not have its checksum")
+    return table
+
+
 def read_logits(file: Path, seed: int, network: str, correct: np.ndarray, n_classes: int) -> tuple[np.ndarray, ...]:
     """Return the logits [N, C] float32 of a network on the test split, and the labels [N].
 
@@ -52,18 +65,15 @@ def read_logits(file: Path, seed: int, network: str, correct: np.ndarray, n_clas
     Raises:
         DataError: If the file is missing or damaged, or if its predictions are not those that were evaluated.
     """
-    if not file.is_file():
-        raise DataError(f"{file} is missing: run `dvc repro`")
     try:
-        table = pl.read_parquet(file)
-        intact = pl.read_parquet_metadata(file).get(CHECKSUM) == checksum(table)
+        table = read_table(file)
         rows = table.filter((pl.col("seed") == seed) & (pl.col("network") == network))
         logits = np.stack([np.asarray(row, np.float32) for row in rows["logits"]]) if len(rows) else np.zeros((0, 0))
         labels = rows["label"].to_numpy().astype(np.int64)
+    except DataError:
+        raise
     except Exception as error:  # polars and NumPy raise many types
         raise damaged(file, first_line(error)) from None
-    if not intact:
-        raise damaged(file, "its content does not have its checksum")
     if tuple(table.columns) != COLUMNS or logits.shape != (len(correct), n_classes):
         shape = f"{len(correct)} images and {n_classes} classes"
         raise damaged(file, f"expected the logits of {shape} for seed {seed} and network {network}")
@@ -85,17 +95,14 @@ def read_training(file: Path, seed: int, training: dict[str, Any]) -> dict[str, 
     Raises:
         DataError: If the file is missing or damaged, or if its answers are not those that were evaluated.
     """
-    if not file.is_file():
-        raise DataError(f"{file} is missing: run `dvc repro`")
     try:
-        table = pl.read_parquet(file)
-        intact = pl.read_parquet_metadata(file).get(CHECKSUM) == checksum(table)
+        table = read_table(file)
         rows = table.filter(pl.col("seed") == seed)
         answers = {name: rows[name].to_numpy().astype(np.int64) for name in TRAINING_COLUMNS[1:]}
+    except DataError:
+        raise
     except Exception as error:  # polars and NumPy raise many types
         raise damaged(file, first_line(error)) from None
-    if not intact:
-        raise damaged(file, "its content does not have its checksum")
     share = passed_on(answers["student"], answers["teachers"], answers["true"])
     unequal = training["passed_on"] is not None and (share is None or abs(share - training["passed_on"]) > 1e-5)
     if tuple(table.columns) != TRAINING_COLUMNS or len(rows) != training["images"] or unequal:
