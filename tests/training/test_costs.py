@@ -14,11 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import COOPERATIVE, DGKD_, DML_, KD_, METHODS, ORC_, SCRATCH, TAKD_
+from cases import COOPERATIVE, DGKD_, DML_, KD_, METHODS, ORC_, SCRATCH, SWITOKD, TAKD_
 from run_endings import killed_at, quiet_checkpoint
 
 from pipeline.core.interface import Network
 from pipeline.errors import DataError
+from pipeline.methods.switokd import SwitOKD
 from pipeline.models.count import macs
 from pipeline.storage.bundle import Bundle, add_record, copy_network, write_network
 from pipeline.storage.documents import read_json, write_json
@@ -127,6 +128,27 @@ def test_kd_takes_its_own_run_given_a_teacher_and_the_teachers_too_from_nothing(
     }
 
 
+@pytest.mark.parametrize("name", ["dkd", "dist", "wttm"])
+def test_another_loss_on_the_teachers_logits_costs_what_kd_costs(stages, name):
+    outputs = stages.train(f"distill-{name}", METHODS[name], stages.teacher())
+    assert cost_of(outputs) == {**TEACHER, f"distill-{name}/seed-0/leg-0": (3 * SMALL + BIG) * ALL}
+
+
+class Paused(SwitOKD):
+    """SwitOKD whose teacher is paused in every step."""
+
+    def is_too_far_ahead(self, z_s, z_t, batch) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_switokd_takes_the_training_of_its_teacher_except_while_it_is_paused(stages, paused):
+    method = Paused(**vars(SWITOKD)) if paused else replace(SWITOKD, pause=False)
+    outputs = stages.train("distill-switokd", method, stages.teacher())
+    own = (3 * SMALL + (1 if paused else 3) * BIG) * ALL  # a paused teacher answers, and does not learn
+    assert cost_of(outputs) == {"distill-switokd/seed-0/leg-0": own}  # the teacher starts from random weights
+
+
 def test_every_network_of_a_chain_is_counted_once_though_several_learn_from_it(stages):
     outputs = stages.train("distill-dgkd", DGKD_, stages.chain())
     own = (3 * SMALL + BIG + MEDIUM + SMALL) * ALL  # student, and three guides
@@ -166,6 +188,15 @@ def test_orc_takes_the_training_of_the_whole_group_and_of_the_pivot(stages):
     # Three students and the pivot learn; the pivot teaches once in a step, and so does the temporary teacher.
     own = (3 * SMALL * 3 + SMALL + BIG * (3 + 1)) * ALL
     assert cost_of(outputs) == cost_of(outputs, "b") == {**TEACHER, "distill-orc/seed-0/leg-0": own}
+
+
+def test_orc_that_starts_from_the_assistants_takes_what_they_had_taken(stages):
+    outputs = stages.train("distill-orc", replace(ORC_, init="assistants"), stages.chain())
+    own = (3 * (SMALL + MEDIUM + SMALL) + SMALL + BIG * (3 + 1)) * ALL  # one of the small networks is the best
+    cost = cost_of(outputs)
+    assert cost.keys() == {*CHAIN, "distill-orc/seed-0/leg-0"} and cost.items() >= CHAIN.items()
+    # The temporary teacher is whichever student is the best in a step: one of two that cost SMALL, or ta1.
+    assert own <= cost["distill-orc/seed-0/leg-0"] <= own + (MEDIUM - SMALL) * ALL
 
 
 def members(stages) -> Path:
