@@ -16,6 +16,7 @@ from pipeline.parallel import worker
 from pipeline.parallel.graph import Node
 from pipeline.parallel.seeds import ADDRESS, GPUS, LIBRARIES, PRIORITY
 from pipeline.parallel.worker import Ended
+from pipeline.runtime.signals import SignalHandler
 
 POLL = 0.25  # seconds between two looks at what runs
 
@@ -68,38 +69,50 @@ class GraphRun:
         self.stopping = False
 
     def run(self) -> Progress:
-        """Run all stages. A stage that fails stops those that need it, and nothing else."""
+        """Run all stages. A stage that fails stops those that need it, and nothing else.
+
+        Raises KeyboardInterrupt after Ctrl-C or SIGTERM, when what runs on this machine was told to end.
+        """
         waiting = dict(self.nodes)
-        progress = self.progress
         futures: dict[Future[Ended], str] = {}
-        stop = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # as Ctrl-C
         pool = ThreadPoolExecutor(len(self.nodes))
-        try:
-            while waiting or futures:
-                for name, node in list(waiting.items()):
-                    lost = node.needs & (progress.failed.keys() | set(progress.skipped))
-                    if lost:
-                        progress.skipped.append(name)
-                        del waiting[name]
-                    elif node.needs <= set(progress.done):
-                        futures[pool.submit(self.run_stage, waiting.pop(name))] = name
-                        progress.running[name] = time.monotonic()
-                ended, _ = wait(futures, timeout=POLL, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    name, result = futures.pop(future), future.result()
-                    progress.running.pop(name)
-                    if result.status:
-                        progress.failed[name] = result.errors or [f"it ended with status {result.status}"]
-                    else:
-                        progress.done.append(name)
-                self.show(progress)
-        except BaseException:
-            self.stop()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, stop)
-            pool.shutdown(wait=not self.stopping, cancel_futures=True)
-        return progress
+        with SignalHandler() as stop:  # an exception that a signal raises within a callback of Dask would be lost
+            try:
+                while waiting or futures:
+                    self.start_ready(waiting, futures, pool)
+                    ended, _ = wait(futures, timeout=POLL, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        self.note_end(futures.pop(future), future.result())
+                    if stop.received:
+                        raise KeyboardInterrupt
+                    self.show(self.progress)
+            except BaseException:
+                self.stop()
+                raise
+            finally:
+                pool.shutdown(wait=not self.stopping, cancel_futures=True)
+        return self.progress
+
+    def start_ready(
+        self, waiting: dict[str, Node], futures: dict[Future[Ended], str], pool: ThreadPoolExecutor
+    ) -> None:
+        """Start the waiting stages whose dependencies are up to date, and leave out those whose have failed."""
+        progress = self.progress
+        for name, node in list(waiting.items()):
+            if node.needs & (progress.failed.keys() | set(progress.skipped)):
+                progress.skipped.append(name)
+                del waiting[name]
+            elif node.needs <= set(progress.done):
+                futures[pool.submit(self.run_stage, waiting.pop(name))] = name
+                progress.running[name] = time.monotonic()
+
+    def note_end(self, name: str, ended: Ended) -> None:
+        """Note that a stage has ended."""
+        self.progress.running.pop(name)
+        if ended.status:
+            self.progress.failed[name] = ended.errors or [f"it ended with status {ended.status}"]
+        else:
+            self.progress.done.append(name)
 
     def run_stage(self, node: Node) -> Ended:
         """Run a stage by DVC: by a worker, or here if it only waits for the workers that train its seeds."""

@@ -7,6 +7,7 @@ of raised errors, and the files that only read parameters (their values are in a
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 ROOMS = ("pipeline", "stages")
@@ -58,19 +59,29 @@ def imported_files(root: Path, file: Path) -> Iterator[str]:
 def imported_modules(root: Path, file: Path) -> Iterator[str]:
     """The absolute names of the modules that a file imports, at the top or within functions."""
     package = file.relative_to(root).parent.parts
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+    for level, name, members in parsed(file.read_text("utf-8"))[0]:
+        above = package[: len(package) - level + 1] if level else ()
+        module = ".".join([*above, *([name] if name else [])])
+        yield module
+        yield from (f"{module}.{member}" for member in members)
 
 
 def computation(file: Path) -> str:
     """The syntax tree of a file without what only a reader or a user sees."""
-    return ast.dump(WithoutText().visit(ast.parse(file.read_text("utf-8"))))
+    return parsed(file.read_text("utf-8"))[1]
+
+
+@cache  # a stage asks for two digests, of much the same files
+def parsed(code: str) -> tuple[list[tuple[int, str, list[str]]], str]:
+    """The imports of a file, as level, module and members, and its syntax tree without text."""
+    tree = ast.parse(code)
+    imports: list[tuple[int, str, list[str]]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module or "", [alias.name for alias in node.names]))
+    return imports, ast.dump(WithoutText().visit(tree))
 
 
 class WithoutText(ast.NodeTransformer):

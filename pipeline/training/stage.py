@@ -164,8 +164,8 @@ def content_of(source: Path | None) -> Any:
     """What decides a run that starts from a bundle or a file of weights."""
     if source is None:
         return None
-    if source.is_dir():
-        return Bundle.read(source).content()
-    if not source.is_file():
+    if source.is_file():
+        return file_digest(source)
+    if source.suffix and not source.exists():
         raise DataError(f"the file of weights {source} does not exist")
-    return file_digest(source)
+    return Bundle.read(source).content()

@@ -19,7 +19,12 @@ from stages.command import command
 HERE = Path(__file__).parent
 PARAMS = Path("params.yaml")
 SUMMARY = "summary.json"
-NETWORKS = ("prepare", "pretrain", "group", "chain")  # stages that the search needs
+STAGE_OF = {  # the stage that writes the networks that a method starts from
+    "data/prepared/classes.txt": "prepare",
+    "models/teacher": "pretrain",
+    "models/group": "group",
+    "models/members": "members",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ def cells_of(study: dict[str, Any], roots: dict[str, str], all_methods: list[str
     return cells
 
 
+def networks_of(methods: dict[str, Any]) -> list[str]:
+    """The stages that the search of these entries of `methods` needs."""
+    starts = {entry["after"] for entry in methods.values()}
+    return sorted(STAGE_OF.get(start) or f"chain@{Path(start).name}" for start in starts)
+
+
 def call(*arguments: str) -> None:
     """Run a command, whose output is shown. Raises UserError if it fails."""
     print("$", " ".join(["python", *arguments]), flush=True)
@@ -77,7 +88,7 @@ def run_cell(cell: Cell, folder: Path, jobs: int) -> None:
     else:
         PARAMS.write_bytes(subprocess.run(["git", "show", f"HEAD:{PARAMS}"], capture_output=True, check=True).stdout)
         call("-m", "dvc", "exp", "run", "check", *(part for o in cell.overrides for part in ("-S", o)))
-        call("-m", "dvc", "repro", *NETWORKS)
+        call("-m", "dvc", "repro", *networks_of(read_yaml(PARAMS)["methods"]))
         call("-m", "stages.tune", "all", "--write", *(["--jobs", str(jobs)] if jobs > 1 else []))
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree("results/tune", folder / "tune", dirs_exist_ok=True)

@@ -29,7 +29,7 @@ ALLOWED = {
     "storage": {"errors", "models", "estimators"},
     "data": {"errors", "core.randomness", "storage.atomic", "storage.documents", "storage.folders", "storage.digests"},
     "methods": {"core.losses", "core.pixel_descent", "core.evolution", "core.interface"},
-    "parallel": {"errors", "models.names", "runtime.launch"},
+    "parallel": {"errors", "models.names", "runtime.launch", "runtime.signals"},
     "training": {
         "errors",
         "progress",

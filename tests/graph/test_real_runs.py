@@ -73,7 +73,7 @@ def test_override_changes_one_line_of_params_yaml(project):
 
 
 def test_adding_a_seed_trains_only_that_seed(project):
-    done = project.dvc("exp", "run", "-S", "seeds=[0,1]")
+    done = project.dvc("exp", "run", "-S", "seeds=[0,1]", "complete")
     for method in ("kd", "orc"):
         assert f"distill-{method} seed 0: already trained" in done.stdout
         assert f"distill-{method} seed 1: epoch 2/2" in done.stdout
@@ -90,9 +90,9 @@ def test_temporary_experiment_shares_the_checkpoint_store(project):
 
 def test_typo_in_an_override_fails_with_one_line_and_deletes_no_model(project):
     models = sorted((project.folder / "models").rglob("*.safetensors"))
-    done = project.dvc("exp", "run", "-S", "orc.beta=wrong", ok=False)
+    done = project.dvc("exp", "run", "-S", "orc.beta=half", ok=False)
     assert done.returncode != 0
-    assert "error: params.yaml: orc.beta: must be a valid number, got 'wrong'" in done.stdout + done.stderr
+    assert "error: params.yaml: orc.beta: must be a valid number, got 'half'" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert sorted((project.folder / "models").rglob("*.safetensors")) == models
     project.reset()

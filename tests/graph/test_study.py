@@ -53,7 +53,7 @@ def test_unknown_methods_and_datasets_of_a_study_are_one_line():
 
 STUDY = """noise: [0.4]
 seeds: [0]
-methods: [scratch, kd]
+methods: [kd]
 datasets:
   digits: [data.source=digits, data.limit=64, train.epochs=1, tune.trials=2, 'tune.seeds=[100]']
 """
@@ -69,7 +69,7 @@ def test_a_study_keeps_its_results_and_a_cell_that_was_stopped_goes_on_after_its
     assert "stages.tune" in first.stdout
     kept = tmp_path / "kept/digits-0.4"
     summary, tuned = (kept / "summary.json").read_bytes(), (kept / "params.yaml").read_bytes()
-    assert set(json.loads(summary)) == {"scratch", "kd"} and json.loads(summary)["kd"]["teacher_errors"] > 0
+    assert set(json.loads(summary)) == {"kd"} and json.loads(summary)["kd"]["teacher_errors"] > 0
     assert (kept / "tune/kd.csv").is_file()
     assert project.run("git", "status", "--porcelain", "params.yaml").stdout == ""
     assert "digits-0.4: has results" in project.run(*command).stdout

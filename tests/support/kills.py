@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import skops.io  # noqa: F401  # imports all of scikit-learn
 import torch
 import torch._dynamo  # optimizer, DDP and augmentation would import these in every attempt, most of its time
 import torch.distributed.tensor

@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+# dvc.lock has the default's 46 stages, and DVC writes all of it again after every stage.
+LEFT_OUT = ("tests", "docs", "uv.lock", "dvc.lock")
 ENVIRONMENT = {
     **os.environ,
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -37,7 +39,7 @@ class Project:
             check=True,
         ).stdout.decode()
         for name in filter(None, listed.split("\0")):
-            if name.split("/")[0] not in ("tests", "docs", "uv.lock") and (ROOT / name).is_file():
+            if name.split("/")[0] not in LEFT_OUT and (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         progress = folder / "pipeline/progress.py"
@@ -86,6 +88,7 @@ class Project:
 
     def reset(self) -> None:
         """Restore the last commit and its outputs."""
+        (self.folder / "params.yaml").touch()  # after a failed `exp run`, Git may miss an edit of the same length
         self.run("git", "reset", "-q", "--hard")
         self.dvc("checkout", "-q", "--force")
 
