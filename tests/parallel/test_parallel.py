@@ -70,20 +70,20 @@ def test_a_killed_command_goes_on_from_the_checkpoints(many_seeds, tmp_path):
     project, alone = many_seeds
     parallel = project.clone(tmp_path / "parallel")
     log = parallel.folder / "runs/parallel/distill-orc-seed-0.log"
-    process = start(parallel, "--jobs", "2", "distill", "evaluate")
+    process = start(parallel, "--jobs", "2", "distill")
     wait_for(log, "epoch 2/6")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     log.unlink()
-    process = start(parallel, "--jobs", "2", "distill", "evaluate")
+    process = start(parallel, "--jobs", "2", "distill")
     wait_for(log, "resuming from checkpoint")
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1:] == ["error: stopped: run the same command again to go on from the checkpoints"]
     assert "Traceback" not in errors
-    parallel.run(*COMMAND, "--jobs", "2", "distill", "evaluate")
-    assert results(parallel) == results(alone)
+    parallel.run(*COMMAND, "--jobs", "2", "distill")
+    assert results(parallel) == results(alone, evaluated=False)
 
 
 def test_a_cluster_of_the_user_is_used_and_a_killed_worker_is_replaced(many_seeds, tmp_path):
@@ -101,7 +101,7 @@ def test_a_cluster_of_the_user_is_used_and_a_killed_worker_is_replaced(many_seed
     try:
         wait_for(address, "tcp://")
         where = next(word for word in address.read_text().split('"') if word.startswith("tcp://"))
-        process = start(parallel, "--scheduler", where, "distill", "evaluate")
+        process = start(parallel, "--scheduler", where, "distill")
         wait_for(parallel.folder / "runs/parallel/distill-orc-seed-0.log", "epoch 2/6")
         workers[0].kill()
         out, errors = process.communicate(timeout=400)
@@ -110,7 +110,7 @@ def test_a_cluster_of_the_user_is_used_and_a_killed_worker_is_replaced(many_seed
         for started in (*workers, scheduler):
             started.kill()
             started.wait()
-    assert results(parallel) == results(alone)
+    assert results(parallel) == results(alone, evaluated=False)
 
 
 def test_a_stage_that_fails_stops_what_needs_it_and_nothing_else(many_seeds, tmp_path):

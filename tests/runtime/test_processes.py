@@ -97,7 +97,7 @@ def test_two_processes_equal_one_up_to_rounding_in_float32(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["cooperative", "cooperative all", "learners"])
+@pytest.mark.parametrize("method", ["cooperative", "learners"])
 def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_path, method):
     """One rank trains each member on whole batches, so even BatchNorm is equal. A finished rank waits for the other."""
     for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
@@ -110,7 +110,7 @@ def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["orc", "orc options", "cooperative"])
+@pytest.mark.parametrize("name", ["orc options", "cooperative"])
 def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, name):
     killed = run(TORCHRUN, tmp_path, "float64", name, DIE="1:8")
     assert killed.returncode != 0 and "Signal 9 (SIGKILL)" in killed.stderr

@@ -7,11 +7,15 @@ from ruamel.yaml import YAML
 COMMAND = [sys.executable, "-u", "-m", "stages.parallel"]
 
 
-def results(project) -> dict[str, bytes]:
-    """The weights, histories and metrics of a project; costs are times and differ."""
-    names = [*project.folder.glob("models/**/*.safetensors"), *project.folder.glob("results/train/*/history.csv")]
-    names += [*project.folder.glob("results/eval/*.json"), *project.folder.glob("results/predictions/*.parquet")]
-    return {file.relative_to(project.folder).as_posix(): file.read_bytes() for file in sorted(names)}
+TRAINED = ("models/**/*.safetensors", "results/train/*/history.csv")
+EVALUATED = ("results/eval/*.json", "results/predictions/*.parquet")
+
+
+def results(project, evaluated: bool = True) -> dict[str, bytes]:
+    """The weights, histories and, unless evaluated is False, metrics of a project; costs are times and differ."""
+    patterns = (*TRAINED, *EVALUATED) if evaluated else TRAINED
+    files = sorted(file for pattern in patterns for file in project.folder.glob(pattern))
+    return {file.relative_to(project.folder).as_posix(): file.read_bytes() for file in files}
 
 
 TIMED = ("results/cost", "results/table.md", "results/report.html", "models/export")  # hold times, which differ
