@@ -56,7 +56,8 @@ def main(seed: Seed = None) -> None:
             for name, member in members.items()
         }
         networks |= {oracle: replace(networks[name], sees=None) for name, oracle in oracles(members).items()}
-        return Participants(Scratch(label_smoothing=0.0), networks, {"method": "members", "members": list(members)})
+        about = {"method": "members", "members": list(members)}
+        return Participants(Scratch(label_smoothing=0.0), networks, about, student_arch=p["student.arch"])
 
     trained = stage.train(p["seeds"] if seed is None else [seed], participants)
 

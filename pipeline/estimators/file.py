@@ -10,7 +10,9 @@ equal are equal in every byte.
 
 import io
 import json
+import warnings
 import zipfile
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,15 +29,21 @@ MOST_BYTES = 2**32  # of the content of a file, which is compressed
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every part
 
 
+def skops_io() -> ModuleType:
+    """skops.io. Its first import looks into every module that is loaded, and some of PyTorch's then warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import skops.io
+    return skops.io
+
+
 def to_bytes(estimator: Any) -> bytes:
     """A fitted estimator as the content of a .skops file, a function of its values alone.
 
     Raises UserError if it holds objects that `from_bytes` would not trust.
     """
-    import skops.io
-
     try:
-        raw = skops.io.dumps(estimator)
+        raw = skops_io().dumps(estimator)
         foreign = foreign_types(raw)
     except Exception as error:  # skops raises many types for objects that it cannot write
         raise UserError(f"{type(estimator).__name__} cannot be saved without pickle: {first_line(error)}") from None
@@ -77,9 +85,7 @@ def renumber(node: Any, numbers: dict[int, int], files: dict[str, str]) -> None:
 
 def foreign_types(content: bytes) -> list[str]:
     """The types in a .skops file that are not trusted."""
-    import skops.io
-
-    return [name for name in skops.io.get_untrusted_types(data=content) if name not in TRUSTED]
+    return [name for name in skops_io().get_untrusted_types(data=content) if name not in TRUSTED]
 
 
 def from_bytes(content: bytes, arch: str, where: str) -> Any:
@@ -90,8 +96,6 @@ def from_bytes(content: bytes, arch: str, where: str) -> Any:
     Nothing in the file is executed: an object is built only if its type is trusted. Raises DataError, in one line, if
     the file is damaged, if it holds another estimator, an object of another type, or trees with impossible nodes.
     """
-    import skops.io
-
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as parts:
             if sum(part.file_size for part in parts.infolist()) > MOST_BYTES:
@@ -103,7 +107,7 @@ def from_bytes(content: bytes, arch: str, where: str) -> Any:
             raise DataError(f"{where} holds an object of type {shown(kind)}, but {arch} is needed")
         if foreign := foreign_types(content):
             raise DataError(f"{where} holds objects of type {shown(', '.join(foreign[:3]))}, which are not trusted")
-        estimator = skops.io.loads(content, trusted=list(TRUSTED))
+        estimator = skops_io().loads(content, trusted=list(TRUSTED))
         check_trees(estimator)
     except DataError:
         raise

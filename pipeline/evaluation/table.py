@@ -236,7 +236,7 @@ def group_table(outcomes: list[Outcome], uncertainty: str) -> Table:
             cells = (label, f"{sum(values) / len(values):.2f}", str(len(o.members)), f"{o.parameters:,}")
             rows.append((*cells, *("" for _ in GROUP_HEADER[len(cells) :])))
     after = [group_row(o) for o in outcomes]
-    title = f"Cooperative: each member lacks some classes, {uncertainty}"
+    title = f"Cooperative: each member sees a part of the images, {uncertainty}"
     return Table(title, GROUP_HEADER, [*rows[:1], *after, *rows[1:]])
 
 

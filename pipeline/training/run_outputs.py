@@ -70,7 +70,7 @@ class RunOutputs:
                 folder / "networks", name, record, last=trained.last, best=trained.best, sees=run.networks[name].sees
             )
         student = about.get("student")
-        unit = macs_of[student] if student else self.unit(next(iter(run.networks.values())).arch)
+        unit = macs_of[student] if student else self.unit()
         spent = sum(multiply_adds(passes, macs_of) for passes in result.passes.values())
         cost = {
             "seconds": result.seconds,
@@ -99,10 +99,11 @@ class RunOutputs:
             "latency_ms": self.latency(arch, module),
         }
 
-    def unit(self, first_arch: str) -> int:
-        """Multiply-adds of the unit of cost in a run that trains no student.  first_arch: of its first network."""
+    def unit(self) -> int:
+        """Multiply-adds of the unit of cost in a run that trains no student."""
+        assert self.student_arch is not None
         shape = {"in_chans": self.meta.in_chans, "image_size": self.meta.image_size}
-        module = create(self.student_arch or first_arch, num_classes=self.meta.num_classes, **shape)
+        module = create(self.student_arch, num_classes=self.meta.num_classes, **shape)
         return macs(module, **shape)
 
 

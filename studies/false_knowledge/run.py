@@ -90,8 +90,10 @@ def run_cell(cell: Cell, folder: Path, jobs: int) -> None:
         call("-m", "dvc", "exp", "run", "check", *(part for o in cell.overrides for part in ("-S", o)))
         call("-m", "dvc", "repro", *networks_of(read_yaml(PARAMS)["methods"]))
         call("-m", "stages.tune", "all", "--write", *(["--jobs", str(jobs)] if jobs > 1 else []))
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree("results/tune", folder / "tune", dirs_exist_ok=True)
+        (folder / "tune").mkdir(parents=True, exist_ok=True)
+        for name in read_yaml(PARAMS)["methods"]:
+            if (table := Path(f"results/tune/{name}.csv")).is_file():  # a method may have nothing to search
+                shutil.copyfile(table, folder / "tune" / table.name)
         shutil.copyfile(PARAMS, tuned.with_suffix(".partial"))
         tuned.with_suffix(".partial").replace(tuned)
     if jobs > 1:

@@ -72,6 +72,8 @@ def write_params(folder: Path, data: str, seeds: int, epochs: int) -> list[str]:
             params["methods"][name] = {"is": "cooperative", "after": "models/members", "control": True}
             params[name] = {k: v for k, v in params["cooperative"].items() if k != "members"}
         params[name]["pool"] = pool
+        if data == "breast_cancer":  # every member knows both classes
+            params[name]["expertise"] = "instance"
     yaml.dump(params, folder / "params.yaml")
     return list(POOLS)
 
