@@ -11,10 +11,11 @@ from pipeline.errors import DataError
 from stages.command import command
 
 HERE = Path(__file__).parent
-MEASURES = {  # column of results.csv -> axis of the figure and header of the table
-    "passed_on": "teachers' errors passed on (%)",
+DRAWN = {  # column of results.csv -> axis of the figure and header of the table
+    "excess": "passed on beyond coincidence (pp)",
     "top1": "test top-1 (%)",
 }
+SHARES = {"passed_on": "teachers' errors passed on (%)", "teacher_errors": "teachers err on the training images (%)"}
 COLUMNS: tuple[str, ...] = (
     "dataset",
     "noise",
@@ -25,12 +26,14 @@ COLUMNS: tuple[str, ...] = (
     "passed_on",
     "by_scratch",
     "memorised",
+    "excess",
 )
 
 
 def rows_of(results: Path) -> list[tuple[Any, ...]]:
     """One row of COLUMNS for each dataset, noise, method and seed, with percentages or None. Raises DataError if none.
 
+    `excess` is `passed_on` less what the student of `scratch` has in common with the same teachers, in points.
     `scratch` has no teacher. Its `passed_on` is that of `kd` by coincidence: the share of the teacher's errors on which
     the student without a teacher gives the same wrong class.
     """
@@ -45,7 +48,8 @@ def rows_of(results: Path) -> list[tuple[Any, ...]]:
                 shares = (values.get("teacher_errors"), passed_on, values.get("passed_on_by_scratch"))
                 percent = [None if v is None else 100 * v for v in (*shares, values.get("memorised"))]
                 level = 0.0 if noise == "none" else float(noise)
-                rows.append((dataset, level, method, int(seed), values["top1"], *percent))
+                excess = None if percent[1] is None or percent[2] is None else percent[1] - percent[2]
+                rows.append((dataset, level, method, int(seed), values["top1"], *percent, excess))
     if not rows:
         raise DataError(f"{results} has no results: run `python -m studies.false_knowledge.run` first")
     return rows
@@ -77,23 +81,26 @@ def table(rows: list[tuple[Any, ...]]) -> str:
     parts = []
     for dataset in unique(rows, "dataset"):
         n = len({row[3] for row in rows if row[0] == dataset})
-        for measure, title in (*MEASURES.items(), ("teacher_errors", "teachers err on the training images (%)")):
+        for measure, title in (DRAWN | SHARES).items():
             parts += [f"**{dataset}: {title}, mean and 95 % interval of n={n} seeds, by label noise**", ""]
             parts += ["| method | " + " | ".join(f"{level:g}" for level in levels) + " |"]
             parts += ["| --- |" + " ---: |" * len(levels)]
             for method in unique(rows, "method"):
                 found = [values_of(rows, measure, dataset=dataset, method=method, noise=level) for level in levels]
                 if any(found):
-                    parts.append(f"| {method} | " + " | ".join(cell(values) for values in found) + " |")
+                    cells = [cell(values, bounded=measure != "excess") for values in found]
+                    parts.append(f"| {method} | {' | '.join(cells)} |")
             parts.append("")
     return "\n".join(parts)
 
 
-def cell(values: list[float]) -> str:
-    """A mean with its interval, or "-" without values."""
+def cell(values: list[float], bounded: bool = True) -> str:
+    """A mean with its interval, or "-" without values.  bounded: they are percentages, at least 0 and at most 100."""
     if not values:
         return "-"
     mean, low, high = mean_and_interval(values)
+    if bounded:
+        low, high = max(low, 0.0), min(high, 100.0)
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if len(values) > 1 else f"{mean:.1f}"
 
 
@@ -102,21 +109,26 @@ def figure(rows: list[tuple[Any, ...]], file: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from pipeline.evaluation.page.figures import MARKERS, STYLE, color
+    from pipeline.evaluation.page.figures import COLORS, DASHES, MARKERS, STYLE, color
 
     datasets, levels = unique(rows, "dataset"), sorted(unique(rows, "noise"))
     methods = unique(rows, "method")
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(9.5, 3.3 * len(datasets)), layout="constrained")
-        axes = drawn.subplots(len(datasets), len(MEASURES), squeeze=False)
+        axes = drawn.subplots(len(datasets), len(DRAWN), squeeze=False)
         for row, dataset in enumerate(datasets):
-            for column, (measure, title) in enumerate(MEASURES.items()):
+            for column, (measure, title) in enumerate(DRAWN.items()):
                 pair = axes[row][column]
                 for k, method in enumerate(methods):
                     draw = line(rows, levels, measure, dataset, method)
-                    draw(pair, 0.004 * (k - len(methods) / 2), color(k), MARKERS[k % len(MARKERS)])
-                bottom, top = pair.get_ylim()
-                pair.set_ylim(max(bottom, -2), min(top, 102))  # wide intervals reach beyond 0 and 100 %
+                    look = {
+                        "color": color(k),
+                        "marker": MARKERS[k % len(MARKERS)],
+                        "linestyle": DASHES[k // len(COLORS)],
+                    }
+                    draw(pair, 0.004 * (k - len(methods) / 2), look)
+                if measure == "excess":
+                    pair.axhline(0, color="grey", lw=0.8)
                 pair.set_title(dataset)
                 pair.set_xlabel("label noise")
                 pair.set_ylabel(title)
@@ -127,17 +139,17 @@ def figure(rows: list[tuple[Any, ...]], file: Path) -> None:
 
 def line(
     rows: list[tuple[Any, ...]], levels: list[float], measure: str, dataset: str, method: str
-) -> Callable[[Any, float, Any, str], None]:
+) -> Callable[[Any, float, dict[str, Any]], None]:
     """What draws the line of a method into axes, shifted along x so that intervals do not hide each other."""
     found = {level: values_of(rows, measure, dataset=dataset, method=method, noise=level) for level in levels}
     points = [(level, *mean_and_interval(values)) for level, values in found.items() if values]
 
-    def draw(axes: Any, shift: float, ink: Any, marker: str) -> None:
+    def draw(axes: Any, shift: float, look: dict[str, Any]) -> None:
         if points:
             at, means, low, high = zip(*points)
             errors = [[m - a for m, a in zip(means, low)], [b - m for m, b in zip(means, high)]]
             x = [level + shift for level in at]
-            axes.errorbar(x, means, errors, label=method, color=ink, marker=marker, markersize=4, capsize=2, lw=1.2)
+            axes.errorbar(x, means, errors, label=method, markersize=4, capsize=2, lw=1.2, **look)
 
     return draw
 
