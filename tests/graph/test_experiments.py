@@ -43,6 +43,7 @@ def test_queued_sweep_runs_in_a_fresh_clone(project, tmp_path):
     assert frame["orc.top1"].null_count() == 0
 
 
+@pytest.mark.long
 def test_queued_experiment_with_more_seeds_reuses_the_finished_seed(project):
     project.dvc("exp", "run", "--queue", "-n", "more-seeds", "-S", "seeds=[0,3]", "distill@orc")
     project.dvc("queue", "start")
@@ -52,6 +53,7 @@ def test_queued_experiment_with_more_seeds_reuses_the_finished_seed(project):
     project.dvc("exp", "remove", "-A")
 
 
+@pytest.mark.long
 def test_pull_from_a_folder_remote_reruns_no_stage(project, tmp_path):
     push_and_pull(project, tmp_path, str(tmp_path / "remote"))
 

@@ -63,7 +63,13 @@ def test_an_argument_that_is_no_name_replaces_nothing(project, arguments):
     assert state(project.folder / "models") == before
 
 
-@pytest.mark.parametrize("stage", [("prepare",), ("distill", "kd"), ("evaluate", "kd"), ("report",)])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        ("distill", "kd"),
+        *(pytest.param(s, marks=pytest.mark.long) for s in (("prepare",), ("evaluate", "kd"), ("report",))),
+    ],
+)
 def test_two_runs_of_a_stage_at_once_both_succeed(project, stage):
     for _ in range(2):
         runs = [

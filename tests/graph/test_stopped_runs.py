@@ -20,7 +20,7 @@ def set_new_run(project, epochs: int) -> None:
     project.stage("check")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT])
 def test_interrupted_stage_resumes_to_the_uninterrupted_result(project, how):
     def outputs():
         students = project.folder / "models/students/orc"
@@ -133,7 +133,7 @@ def test_ranks_end_when_the_stage_that_started_them_is_killed(project):
     project.reset()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
 def test_two_interrupted_processes_report_one_error_and_resume(project, how):
     """SIGTERM is sent to the stage, SIGKILL to one of its ranks."""
     project.set("runtime.num_processes", 2)
@@ -162,7 +162,7 @@ def test_two_interrupted_processes_report_one_error_and_resume(project, how):
     project.reset()
 
 
-@pytest.mark.parametrize("how", ["repro", "exp run --temp"])
+@pytest.mark.parametrize("how", ["repro", pytest.param("exp run --temp", marks=pytest.mark.long)])
 def test_killed_dvc_command_resumes_to_the_uninterrupted_result(project, how):
     """SIGKILL ends DVC and its stage while a method trains. The same command then resumes it."""
     epochs = 16 if how == "repro" else 18  # runs without a checkpoint in the store

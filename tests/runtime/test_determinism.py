@@ -17,13 +17,13 @@ from pipeline.runtime.determinism import check_machine
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_compiled_networks_equal_eager_networks(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [pytest.param("kd", marks=pytest.mark.long), "orc"])
+def test_compiled_networks_equal_eager_networks(tmp_path, monkeypatch, name):
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     toy = ToyRuns(tmp_path)
-    for name in ("kd", "orc"):
-        runs = [toy.run(METHODS[name], start_of(name, toy), compile=c, epochs=1).train() for c in (False, True)]
-        eager, compiled = (run.networks["student"].last for run in runs)
-        assert all(torch.allclose(v, compiled[k], rtol=1e-3, atol=1e-3) for k, v in eager.items())
+    runs = [toy.run(METHODS[name], start_of(name, toy), compile=c, epochs=1).train() for c in (False, True)]
+    eager, compiled = (run.networks["student"].last for run in runs)
+    assert all(torch.allclose(v, compiled[k], rtol=1e-3, atol=1e-3) for k, v in eager.items())
 
 
 def numerics(**changed):

@@ -87,6 +87,7 @@ def test_switokd_pauses_its_teacher_in_two_processes_as_in_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_equal_one_up_to_rounding_in_float32(tmp_path):
     for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
         (tmp_path / name).mkdir()
@@ -110,7 +111,7 @@ def test_independently_trained_members_are_bitwise_equal_in_two_processes(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["orc options", "cooperative"])
+@pytest.mark.parametrize("name", [pytest.param("orc options", marks=pytest.mark.long), "cooperative"])
 def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, name):
     killed = run(TORCHRUN, tmp_path, "float64", name, DIE="1:8")
     assert killed.returncode != 0 and "Signal 9 (SIGKILL)" in killed.stderr

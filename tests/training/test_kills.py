@@ -13,7 +13,7 @@ import pytest
 from cases import METHODS, OF_KINDS, RECIPES
 
 SCRIPT = Path(__file__).parents[1] / "support" / "kills.py"
-KILLS = int(os.environ.get("KILLS", "36"))
+KILLS = int(os.environ.get("KILLS", "18"))
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parent, SCRIPT.parents[2]))),

@@ -65,7 +65,13 @@ def run_until(project, line: str, how: signal.Signals) -> str:
 
 
 @pytest.mark.parametrize(
-    "line", ["trial-1 seed 101: epoch 1/", "trial 2 of 3: temperature", "trial-3 seed 100: epoch 1/", "best "]
+    "line",
+    [
+        "trial-1 seed 101: epoch 1/",
+        pytest.param("trial 2 of 3: temperature", marks=pytest.mark.long),
+        pytest.param("trial-3 seed 100: epoch 1/", marks=pytest.mark.long),
+        "best ",
+    ],
 )
 def test_a_killed_run_goes_on_to_the_trials_of_an_undisturbed_one(undisturbed, fresh, line):
     run_until(fresh, line, signal.SIGKILL)
