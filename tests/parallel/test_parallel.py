@@ -83,7 +83,7 @@ def test_a_killed_command_goes_on_from_the_checkpoints(many_seeds, tmp_path):
     assert errors.splitlines()[-1:] == ["error: stopped: run the same command again to go on from the checkpoints"]
     assert "Traceback" not in errors
     parallel.run(*COMMAND, "--jobs", "2", "distill")
-    assert results(parallel) == results(alone, evaluated=False)
+    assert results(parallel, evaluated=False) == results(alone, evaluated=False)
 
 
 def test_a_cluster_of_the_user_is_used_and_a_killed_worker_is_replaced(many_seeds, tmp_path):
@@ -110,7 +110,7 @@ def test_a_cluster_of_the_user_is_used_and_a_killed_worker_is_replaced(many_seed
         for started in (*workers, scheduler):
             started.kill()
             started.wait()
-    assert results(parallel) == results(alone, evaluated=False)
+    assert results(parallel, evaluated=False) == results(alone, evaluated=False)
 
 
 def test_a_stage_that_fails_stops_what_needs_it_and_nothing_else(many_seeds, tmp_path):

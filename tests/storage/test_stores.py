@@ -125,7 +125,7 @@ def stage_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Stage:
 
 def train(stage: Stage, *seeds: int) -> list[Path]:
     """The outputs of these seeds of a student that is trained alone."""
-    alone = Participants(METHODS["scratch"], {"student": Network("tiny_plain2_12")}, {})
+    alone = Participants(METHODS["scratch"], {"student": Network("tiny_plain2_12")}, {"student": "student"})
     return list(stage.train(seeds, lambda seed: alone).values())
 
 

@@ -18,7 +18,7 @@ META = SimpleNamespace(in_chans=1, image_size=(8, 8), num_classes=3)
 def cost_of(folder, run, student="student") -> dict:
     latency = Latency(Store(folder.parent / "store", grouped=True, log=print), {"threads": 1}, META)
     before = {name: {} for name in run.networks}
-    outputs = RunOutputs(META, {"threads": 1}, latency, name="toy/seed-0", before=before)
+    outputs = RunOutputs(META, {"threads": 1}, latency, name="toy/seed-0", before=before, student_arch="tiny_plain2_12")
     outputs.write(folder, run, run.train(), {"student": student, "seed": 0})
     return json.loads((folder / "cost.json").read_text())
 
