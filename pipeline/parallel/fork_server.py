@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -28,6 +29,7 @@ SLOW = ("numpy", "torch", "accelerate", "safetensors.torch", "polars", "pydantic
 def main() -> None:
     """Serve requests until the input ends. The arguments are libraries to import besides those of every stage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides what ends
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # the threads are idle ones of libraries
     for library in (*SLOW, *sys.argv[1:]):
         importlib.import_module(library)
     while line := sys.stdin.buffer.raw.readline():  # pyright: ignore[reportAttributeAccessIssue]: unbuffered, to poll

@@ -81,7 +81,9 @@ def server_of(task: Task) -> Any:
     server = getattr(worker, ATTRIBUTE, None)
     if server is None or server.poll() is not None:
         threads = {"OMP_NUM_THREADS": str(task.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        environment = {**os.environ, **threads, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        # NVML says whether there is a GPU without initialising CUDA, which a fork could not use any more
+        gpu = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+        environment = {**os.environ, **threads, **gpu}
         if task.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = str(task.gpus[int(worker.name) % len(task.gpus)])
         server = subprocess.Popen(

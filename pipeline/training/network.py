@@ -1,6 +1,6 @@
 """A network in training: its module on the device, its modes, its optimizer, its cached logits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pipeline.models.create import create
 from pipeline.models.folding import fold
 from pipeline.models.weights import load_weights
 from pipeline.storage.logit_cache import CachedLogits
+from pipeline.training.capture import CapturedForward, capture_pixels, capture_training
 from pipeline.training.cost import BACKWARD, TO_PIXELS, Passes, count_pass
 from pipeline.training.learner import State
 from pipeline.training.optimizer import Optimizer, SavedState
@@ -33,6 +34,7 @@ class TrainingNetwork:
     batch: images of a training step on this rank. A compiled network is compiled for that many; batches of any other
     size, such as validation's, run uncompiled.
     independent: this rank trains it alone, while other ranks train theirs.
+    captured: whether its passes over the batches of a leg are CUDA graphs (pipeline.training.capture).
     passes: images that have passed through it, counted by the convention of pipeline.training.cost.
     """
 
@@ -48,6 +50,7 @@ class TrainingNetwork:
         batch: int,
         layer_decay: float = 1.0,
         independent: bool = False,
+        captured: bool = False,
         recipe: "Train",
     ):
         self.initial: State = {k: v.clone() for k, v in module.state_dict().items()} if learns else {}
@@ -56,7 +59,11 @@ class TrainingNetwork:
         self.module = module.to(accelerator.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.learning = self.guiding = False
         self.lr, self.layer_decay, self.batch, self.recipe = lr, layer_decay, batch, recipe
-        self.accelerator = accelerator
+        self.accelerator, self.captured = accelerator, captured and not recipe.compile
+        self.replay_training: Callable[[Tensor], Tensor] | None = None
+        self.replay_eval: Callable[[Tensor], Tensor] | None = None
+        self.replay_pixels: tuple[int, Callable[[Tensor], Tensor]] | None = None
+        self.awaits_update, self.learns = False, learns
         self.cached_logits: CachedLogits | None = None
         self.passes: Passes = [0, 0, 0]
         self.submodules = list(self.module.modules())
@@ -75,8 +82,20 @@ class TrainingNetwork:
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [B, C]: in training mode as a learner, else as in `teach`."""
         if self.learning:
-            return count_pass(self.passes, self.train_module(x), BACKWARD)
+            return count_pass(self.passes, self.forward_train(x), BACKWARD)
         return self.teach(x)
+
+    def forward_train(self, x: Tensor) -> Tensor:
+        """Logits [B, C] in training mode, with gradients to the weights.
+
+        A graph keeps the activations of one batch until its backward, so a second pass before the update is eager.
+        """
+        if not self.captured or self.awaits_update or len(x) != self.batch or x.requires_grad:
+            return self.train_module(x)
+        if self.replay_training is None:
+            self.replay_training = capture_training(self.module, x)
+        self.awaits_update = True
+        return self.replay_training(x)
 
     def teach(self, x: Tensor) -> Tensor:
         """Logits [B, C] in evaluation mode, from the cache where they are known."""
@@ -85,19 +104,37 @@ class TrainingNetwork:
 
     def forward_batch(self, x: Tensor) -> Tensor:
         """`forward_eval`, by the compiled network where x is a batch of the current leg."""
-        in_step = (self.learning or self.guiding) and len(x) == self.batch
-        return self.forward_eval(x, self.eval_module_compiled if in_step else None)
+        if not (self.learning or self.guiding) or len(x) != self.batch:
+            return self.forward_eval(x)
+        if self.captured and not x.requires_grad:
+            if self.replay_eval is None:
+                with self.evaluation_mode(), torch.no_grad():
+                    self.replay_eval = CapturedForward(self.eval_module, x)
+            return self.forward_eval(x, self.replay_eval)
+        return self.forward_eval(x, self.eval_module_compiled)
 
-    def forward_eval(self, x: Tensor, eval_module: nn.Module | None = None) -> Tensor:
+    def forward_eval(self, x: Tensor, eval_module: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Logits [B, C] in evaluation mode, without gradients to the weights; to x only if x requires them."""
         with self.evaluation_mode(), self.accelerator.autocast():
             if x.requires_grad:
-                weights = {k: v.detach() for k, v in self.module.named_parameters()}
-                z = functional_call(self.module, weights, (x,))
+                z = self.forward_to_pixels(x)
             else:
                 with torch.no_grad():
                     z = self.eval_module(x) if eval_module is None else eval_module(x)
         return z.float() if z.dtype == torch.bfloat16 else z
+
+    def forward_to_pixels(self, x: Tensor) -> Tensor:
+        """Logits [B, C] with gradients to x alone, for a network in evaluation mode.
+
+        The largest batch so far is captured, because a search asks for it a hundred times.
+        """
+        if self.captured and not self.learns:
+            if self.replay_pixels is None or len(x) > self.replay_pixels[0]:
+                self.replay_pixels = len(x), capture_pixels(self.module, x.detach())
+            if len(x) == self.replay_pixels[0]:
+                return self.replay_pixels[1](x)
+        weights = {k: v.detach() for k, v in self.module.named_parameters()}
+        return functional_call(self.module, weights, (x,))
 
     def begin_leg(self, *, fresh: bool) -> None:
         """Become a learner with a new optimizer.  fresh: restart from the initial weights."""
@@ -110,7 +147,7 @@ class TrainingNetwork:
             layer_decay=self.layer_decay,
             fused=self.accelerator.device.type == "cuda",
         )
-        self.learning = True
+        self.learning, self.awaits_update = True, False
         self.set_mode(True)
 
     def end_leg(self) -> None:
@@ -124,6 +161,7 @@ class TrainingNetwork:
         """Update the weights.  factor: of the learning rate, from the schedule."""
         assert self.optimizer is not None
         self.optimizer.step(factor)
+        self.awaits_update = False
 
     def zero_grad(self) -> None:
         """Free the gradients."""

@@ -19,6 +19,7 @@ from pipeline.runtime.signals import SignalHandler
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.logit_cache import LogitCache
 from pipeline.training.batches import Batches
+from pipeline.training.capture import can_be_captured
 from pipeline.training.checkpointing import Checkpointing
 from pipeline.training.cost import RunPasses, part_before_leg, part_of_leg, sum_passes
 from pipeline.training.estimator import TrainingEstimator, fit_leg
@@ -139,11 +140,13 @@ class Run:
             in_chans=views.in_chans,
             image_size=views.image_size,
         )
+        alone = network.independent or self.is_part
         return TrainingNetwork(
             module.to(self.dtype),
             self.accelerator,
             learns=network.learns,
-            independent=network.independent or self.is_part,
+            independent=alone,
+            captured=can_be_captured(network.arch, self.accelerator, alone=alone or self.processes.size == 1),
             lr=learning_rate(recipe, network),
             layer_decay=recipe.layer_decay if was_trained(network) and network.arch not in ZOO else 1.0,
             batch=recipe.batch_size // self.processes.size,

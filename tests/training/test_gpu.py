@@ -14,6 +14,7 @@ from toy_run import ToyRuns
 from pipeline.models.create import create
 from pipeline.runtime.determinism import enable_determinism
 from pipeline.storage.logit_cache import LogitCache
+from pipeline.training import run
 from pipeline.training.batches import Batches
 from pipeline.training.loop import Loop
 
@@ -64,6 +65,14 @@ def test_cuda_graphs_equal_eager_networks_in_float64(gpu, name):
         for c in (False, True)
     )
     assert gap(eager, graphs) < 1e-8  # a network's first two steps warm up and record, the others replay
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_captured_passes_equal_eager_passes_bit_for_bit(gpu, name, monkeypatch):
+    start = start_of(name, gpu)
+    captured = gpu.run(METHODS[name], start).train()
+    monkeypatch.setattr(run, "can_be_captured", lambda *arguments, **named: False)
+    ends_alike(captured, gpu.run(METHODS[name], start).train())
 
 
 @pytest.mark.parametrize("name", ["orc", "dml", "sdgkd"])
