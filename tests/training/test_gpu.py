@@ -136,5 +136,5 @@ def test_training_step_does_not_synchronise_except_for_a_decision_of_all_ranks(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         gpu.run(METHODS[name], start_of(name, gpu), cache=store).train()
-    later = synchronisations[len(synchronisations) // 2 :]  # the first pass of a network is captured, which synchronises
+    later = synchronisations[len(synchronisations) // 2 :]  # a first pass is captured, which synchronises
     assert max(later) <= (name in ("orc", "switokd"))
