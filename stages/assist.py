@@ -43,7 +43,7 @@ def main(
         code=("stages/assist.py", f"pipeline/methods/{chain}.py"),
         runtime=runtime(),
         stream=f"assist-{name}",
-        inputs=lambda seed: seed_bundle(predecessor, seed),
+        bundle=lambda seed: seed_bundle(predecessor, seed),
     )
 
     def participants(seed: int) -> Participants:
@@ -52,7 +52,8 @@ def main(
         start = initial_networks(seed_bundle(predecessor, seed))
         method = create_method(chain, p[chain])
         networks = learning_from(method.networks(assistant.arch, start), start["teacher"].sees)
-        return Participants(method, networks, {"method": f"assist-{chain}", "student": "student"})
+        about = {"method": f"assist-{chain}", "student": "student"}
+        return Participants(method, networks, about, student_arch=assistant.arch)
 
     per_seed = p["teacher.per_seed"]
     chosen = p["seeds"] if per_seed else [p["train"].seed]

@@ -40,7 +40,7 @@ def main(
         parameters={k: v for k, v in p.plain().items() if k != "seeds"},
         code=("stages/distill.py", f"pipeline/methods/{kind}.py"),
         runtime=runtime(),
-        inputs=lambda seed: bundle_path(after, seed),
+        bundle=lambda seed: bundle_path(after, seed),
         may_diverge=True,
     )
 

@@ -32,7 +32,7 @@ def main(seed: Seed = None) -> None:
         },
         code=("stages/pretrain.py", "pipeline/methods/scratch.py"),
         runtime=runtime(),
-        inputs=lambda seed: None if teacher.checkpoint is None else Path(teacher.checkpoint),
+        weights=None if teacher.checkpoint is None else Path(teacher.checkpoint),
     )
 
     def participants(seed: int) -> Participants:
@@ -53,7 +53,7 @@ def main(seed: Seed = None) -> None:
         rows = teacher_rows(stage.data.labels("train"), p["data.teacher_share"], p["data.seed"])
         network = Network(teacher.arch, pretrained=teacher.pretrained, checkpoint=teacher.checkpoint, sees=rows)
         about = {"method": "pretrain", "student": "teacher"}
-        return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about)
+        return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about, student_arch=teacher.arch)
 
     chosen = [p["train"].seed] if teacher.shared else p["seeds"]
     trained = stage.train(chosen if seed is None else [seed], participants)

@@ -76,12 +76,7 @@ class StreamedViews:
     def ahead(self, index: Tensor) -> None:
         """Start to decode the images of the next batch.  index: [B]."""
         if self.pool:
-            self.pending = {i: self.pending.get(i) or self.pool.submit(self.load, i) for i in index.tolist()}
-
-    def load(self, i: int) -> Tensor:
-        """Decode an image, into pinned memory if the device is a GPU, so that the copy to it is asynchronous."""
-        pixels = self.decode(i)
-        return pixels.pin_memory() if self.device.type == "cuda" else pixels
+            self.pending = {i: self.pending.get(i) or self.pool.submit(self.decode, i) for i in index.tolist()}
 
     def decode(self, i: int) -> Tensor:
         """Decode an image into pixels [C_in, H, W] uint8.
@@ -111,9 +106,18 @@ class StreamedViews:
         rows = index.tolist()
         self.ahead(index)
         if not self.pool:
-            return [self.load(i).to(self.device, non_blocking=True) for i in rows]
+            return [self.on_device(self.decode(i)) for i in rows]
         pending, self.pending = self.pending, {}
-        return [pending[i].result().to(self.device, non_blocking=True) for i in rows]
+        return [self.on_device(pending[i].result()) for i in rows]
+
+    def on_device(self, pixels: Tensor) -> Tensor:
+        """Copy an image to the device, to a GPU from pinned memory, so that the copy is asynchronous.
+
+        Not by a decoding thread: while it allocates pinned memory, no CUDA graph can be captured.
+        """
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return pixels.to(self.device, non_blocking=True)
 
     def __call__(self, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augmented, normalised images [B, C_in, H, W] float32.  index: [B], on the CPU to avoid a synchronisation."""

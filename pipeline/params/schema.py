@@ -137,7 +137,7 @@ class DGKD(Section):
         "bernoulli: drop each guide at random; one: drop exactly one in each batch, as the published code does; the "
         "only guide of a network is kept"
     )
-    survival: Annotated[Fraction, Search(0.3, 0.95, off=1.0)] = doc(
+    survival: Annotated[Fraction, Search(0.3, 0.95, off=1.0, needs=(("drop", "bernoulli"),))] = doc(
         "for drop bernoulli: probability p that a guide is kept for a batch, b_i ~ Bernoulli(p); 1 is plain DGKD"
     )
     drop_teacher: bool = doc("drop the teacher at random too, as the published code does")
@@ -172,6 +172,10 @@ class Teachings(Section):
     group: bool = doc("the others learn from temporary teacher and pivot (L_T); if false from cross-entropy alone")
 
 
+INTENSIVE = ("teachings.intensive", True)
+MIXUP = ("feedback_only", False)
+
+
 class ORC(Section):
     """Online role change."""
 
@@ -180,12 +184,12 @@ class ORC(Section):
     temperature: SearchedTemperature = doc("softmax temperature tau")
     standardise: bool = doc(STANDARDISE)
     normalise: Literal["sum", "mean"] = doc("whether group teaching (L_T) sums its KD terms or takes their mean")
-    mixup_alpha: Annotated[float, Search(0.1, 1.0, log=True, control=True)] = doc(
+    mixup_alpha: Annotated[float, Search(0.1, 1.0, log=True, control=True, needs=(INTENSIVE, MIXUP))] = doc(
         "the mixing weight is drawn from Beta(mixup_alpha, mixup_alpha)", ge=0.001, le=1000
     )
     feedback_only: bool = doc("the pivot learns from the feedback images alone, without mixup, as in an ablation")
-    pivot_lr_scale: Annotated[NotNegative, Search(0.001, 0.1, log=True, control=True, off=0.0)] = doc(
-        "factor of the learning rate of the pivot"
+    pivot_lr_scale: Annotated[NotNegative, Search(0.001, 0.1, log=True, control=True, off=0.0, needs=(INTENSIVE,))] = (
+        doc("factor of the learning rate of the pivot")
     )
     promoted: Count = doc("number k of temporary teachers in each batch; 1 in the paper")
     elect: Literal["batch", "ema"] = doc(

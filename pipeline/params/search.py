@@ -16,6 +16,8 @@ class Search:
         weights and the switches that make it the control of another entry; its temperature, for one, is free.
     off: the value that switches the mechanism off. An entry that has it in params.yaml is not searched along this
         parameter: DGKD with survival 1 stays DGKD.
+    needs: other parameters of the section, e.g. "teachings.intensive", and the values without which this one has no
+        effect. An entry that has others is not searched along it.
     """
 
     low: float = 0.0
@@ -24,6 +26,17 @@ class Search:
     choices: tuple[Any, ...] = ()
     control: bool = False
     off: float | None = None
+    needs: tuple[tuple[str, Any], ...] = ()
+
+    def unmet(self, section: BaseModel) -> str | None:
+        """The first of `needs` that a section does not meet, e.g. "drop is one"; None if it meets all."""
+        for name, needed in self.needs:
+            value: Any = section
+            for part in name.split("."):
+                value = getattr(value, part)
+            if value != needed:
+                return f"{name} is {str(value).lower()}"
+        return None
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         """Describe the space in the JSON schema, for the page of parameters."""

@@ -4,27 +4,31 @@ A graph replays the kernels that the network has launched for one batch, so resu
 writes the memory that it was captured with: weights and buffers stay where they are, and images are copied in.
 """
 
+import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.models.zoo import ZOO
+from pipeline.core.interface import Network
+from pipeline.models.names import ZOO
 
 WARM_UP = 3  # passes before a capture, in which libraries choose their kernels and allocate
 
 
-def can_be_captured(arch: str, accelerator: Accelerator, *, alone: bool) -> bool:
-    """Whether the passes of a network may be captured: a zoo's network, on a GPU, in one precision.
+def can_be_captured(network: Network, accelerator: Accelerator, *, alone: bool) -> bool:
+    """Whether the passes of a network may be captured: a zoo's network, on a GPU, in fp32 or tf32.
 
-    timm's networks may draw or decide in their forward, and are large enough to fill a GPU.
-    alone: this process trains the network without the others.
+    timm's networks may draw or decide in their forward, and graphs do not hold what several processes exchange.
+    alone: this process trains without the others.
     """
     on_gpu = accelerator.device.type == "cuda"
-    return on_gpu and alone and accelerator.mixed_precision == "no" and arch in ZOO
+    shared = network.learns and not (network.independent or alone) and accelerator.num_processes > 1
+    return on_gpu and not shared and accelerator.mixed_precision == "no" and network.arch in ZOO
 
 
 class Whole(nn.Module):
@@ -39,27 +43,44 @@ class Whole(nn.Module):
         return self.network(x)
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage collection within the context: before PyTorch 2.15, freeing an old graph invalidates a capture."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def capture_training(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Forward and backward of a network in training mode, for batches like x.  x: [B, C_in, H, W].
 
-    The logits stay valid until the next call. BatchNorm's statistics are left as they were.
+    BatchNorm's statistics are left as they were.
     """
     warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")  # it is that of the capture, as intended
     before = [buffer.clone() for buffer in network.buffers()]
-    graphed: Any = torch.cuda.make_graphed_callables(Whole(network), (torch.zeros_like(x),), num_warmup_iters=WARM_UP)
+    with without_collection():
+        graphed: Any = torch.cuda.make_graphed_callables(
+            Whole(network), (torch.zeros_like(x),), num_warmup_iters=WARM_UP
+        )
     for buffer, value in zip(network.buffers(), before):
         buffer.copy_(value)
-    return graphed
+    return lambda x: graphed(x).clone()  # the graph's own logits are overwritten by the next batch
 
 
 def capture_pixels(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Forward of a frozen network in evaluation mode, and backward to the images, for batches like x.
 
-    x: [B, C_in, H, W].  The logits stay valid until the next call.
+    x: [B, C_in, H, W].
     """
     sample = torch.zeros_like(x, requires_grad=True)
-    graphed: Any = torch.cuda.make_graphed_callables(Whole(network), (sample,), num_warmup_iters=WARM_UP)
-    return graphed
+    with without_collection():
+        graphed: Any = torch.cuda.make_graphed_callables(Whole(network), (sample,), num_warmup_iters=WARM_UP)
+    return lambda x: graphed(x).clone()
 
 
 class CapturedForward:
@@ -76,7 +97,7 @@ class CapturedForward:
             for _ in range(WARM_UP):
                 network(self.x)
         torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(self.graph):
+        with without_collection(), torch.cuda.graph(self.graph):
             self.z = network(self.x)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class TrainingNetwork:
     batch: images of a training step on this rank. A compiled network is compiled for that many; batches of any other
     size, such as validation's, run uncompiled.
     independent: this rank trains it alone, while other ranks train theirs.
-    captured: whether its passes over the batches of a leg are CUDA graphs (pipeline.training.capture).
+    captured: whether its passes over the batches of a leg, and those to pixels, are CUDA graphs
+        (pipeline.training.capture).
     passes: images that have passed through it, counted by the convention of pipeline.training.cost.
     """
 
@@ -60,9 +61,7 @@ class TrainingNetwork:
         self.learning = self.guiding = False
         self.lr, self.layer_decay, self.batch, self.recipe = lr, layer_decay, batch, recipe
         self.accelerator, self.captured = accelerator, captured and not recipe.compile
-        self.replay_training: Callable[[Tensor], Tensor] | None = None
-        self.replay_eval: Callable[[Tensor], Tensor] | None = None
-        self.replay_pixels: tuple[int, Callable[[Tensor], Tensor]] | None = None
+        self.release_graphs()
         self.awaits_update, self.learns = False, learns
         self.cached_logits: CachedLogits | None = None
         self.passes: Passes = [0, 0, 0]
@@ -103,7 +102,7 @@ class TrainingNetwork:
         return count_pass(self.passes, z, TO_PIXELS)
 
     def forward_batch(self, x: Tensor) -> Tensor:
-        """`forward_eval`, by the compiled network where x is a batch of the current leg."""
+        """`forward_eval`, by the compiled network or by a graph where x is a batch of the current leg."""
         if not (self.learning or self.guiding) or len(x) != self.batch:
             return self.forward_eval(x)
         if self.captured and not x.requires_grad:
@@ -126,13 +125,16 @@ class TrainingNetwork:
     def forward_to_pixels(self, x: Tensor) -> Tensor:
         """Logits [B, C] with gradients to x alone, for a network in evaluation mode.
 
-        The largest batch so far is captured, because a search asks for it a hundred times.
+        A frozen network is captured for the largest batch that was asked twice in a row, as a search does.
         """
+        n, repeated = len(x), len(x) == self.asked
+        self.asked = n
         if self.captured and not self.learns:
-            if self.replay_pixels is None or len(x) > self.replay_pixels[0]:
-                self.replay_pixels = len(x), capture_pixels(self.module, x.detach())
-            if len(x) == self.replay_pixels[0]:
-                return self.replay_pixels[1](x)
+            known, replay = self.replay_pixels
+            if n > known and repeated:
+                known, replay = self.replay_pixels = n, capture_pixels(self.module, x.detach())
+            if n == known:
+                return replay(x)
         weights = {k: v.detach() for k, v in self.module.named_parameters()}
         return functional_call(self.module, weights, (x,))
 
@@ -149,6 +151,13 @@ class TrainingNetwork:
         )
         self.learning, self.awaits_update = True, False
         self.set_mode(True)
+
+    def release_graphs(self) -> None:
+        """Free the graphs and the activations that they hold; the next pass captures it again."""
+        self.replay_training: Callable[[Tensor], Tensor] | None = None
+        self.replay_eval: Callable[[Tensor], Tensor] | None = None
+        self.replay_pixels: tuple[int, Callable[[Tensor], Tensor]] = (0, self.module)  # images, and their pass
+        self.asked = 0  # images in the last pass to pixels
 
     def end_leg(self) -> None:
         """Stop being a learner; free gradients and optimizer."""

@@ -140,13 +140,12 @@ class Run:
             in_chans=views.in_chans,
             image_size=views.image_size,
         )
-        alone = network.independent or self.is_part
         return TrainingNetwork(
             module.to(self.dtype),
             self.accelerator,
             learns=network.learns,
-            independent=alone,
-            captured=can_be_captured(network.arch, self.accelerator, alone=alone or self.processes.size == 1),
+            independent=network.independent or self.is_part,
+            captured=can_be_captured(network, self.accelerator, alone=self.is_part),
             lr=learning_rate(recipe, network),
             layer_decay=recipe.layer_decay if was_trained(network) and network.arch not in ZOO else 1.0,
             batch=recipe.batch_size // self.processes.size,
@@ -246,6 +245,8 @@ class Run:
         Raises Diverged if a network ends with weights that are not finite.
         """
         planned = plan(number, leg, self.train_set, epochs=self.recipe.epochs, batch_size=self.recipe.batch_size)
+        for net in self.trainable.values():
+            net.release_graphs()
         for name in leg.learners:
             self.trainable[name].begin_leg(fresh=leg.fresh)
         self.checkpointing.begin_leg()

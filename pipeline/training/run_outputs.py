@@ -36,7 +36,7 @@ class RunOutputs:
     latency: Latency
     name: str
     before: Mapping[str, Cost]
-    student_arch: str | None = None
+    student_arch: str
 
     def write(self, folder: Path, run: Run, result: Result, about: dict[str, Any]) -> None:
         """Write networks/ with run.json, history.csv, cost.json, and sheets.npz if there are any.
@@ -101,7 +101,6 @@ class RunOutputs:
 
     def unit(self) -> int:
         """Multiply-adds of the unit of cost in a run that trains no student."""
-        assert self.student_arch is not None
         shape = {"in_chans": self.meta.in_chans, "image_size": self.meta.image_size}
         module = create(self.student_arch, num_classes=self.meta.num_classes, **shape)
         return macs(module, **shape)

@@ -88,8 +88,8 @@ class Session:
             at = error.at
             processes.on_rank_0(lambda: checkpoint.finish(lambda folder: write_diverged(folder, at, about)))
         else:
-            source = self.stage.inputs(seed)
-            before = costs_before(Bundle.read(source) if source and source.is_dir() else None, participants.networks)
+            source = self.stage.bundle(seed)
+            before = costs_before(None if source is None else Bundle.read(source), participants.networks)
             outputs = RunOutputs(
                 self.data.meta,
                 self.stage.environment,

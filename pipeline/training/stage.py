@@ -35,13 +35,13 @@ class Participants:
     """What a seed trains.
 
     about: what run.json says of the run, besides the seed.
-    student_arch: of the student, whose forward pass is the unit of the run's cost, if the run itself has no student.
+    student_arch: of the student, whose forward pass is the unit of the run's cost.
     """
 
     method: "Method"
     networks: "Mapping[str, Network]"
     about: dict[str, Any]
-    student_arch: str | None = None
+    student_arch: str
 
 
 class Stage:
@@ -54,7 +54,7 @@ class Stage:
         differ, so that no student sees the batches that its teacher was trained on. Default: the stage's module.
     parameters: the values of the parameters that the stage declares, as plain data.
     code: the files of the stage and of its method. What they import is part of the seeds' keys too.
-    inputs: of a seed, the bundle or the file of weights that its networks start from, or None.
+    bundle: of a seed, the bundle that its networks start from, or None.  weights: the file that they start from.
     may_diverge: whether a seed whose loss is not finite leaves diverged.json for outputs; else it is an error.
     """
 
@@ -67,11 +67,12 @@ class Stage:
         runtime: "Runtime",
         stream: str | None = None,
         data: Path = Path("data/prepared"),
-        inputs: Callable[[int], Path | None] = lambda seed: None,
+        bundle: Callable[[int], Path | None] = lambda seed: None,
+        weights: Path | None = None,
         may_diverge: bool = False,
     ):
         self.command, self.label = command, "-".join([command[0].removeprefix("stages."), *command[1:]])
-        self.recipe, self.runtime, self.inputs = recipe, runtime, inputs
+        self.recipe, self.runtime, self.bundle, self.weights = recipe, runtime, bundle, weights
         self.stream = stream or command[0].removeprefix("stages.")
         self.root = Path.cwd()
         self.data = Prepared.read(data)
@@ -106,7 +107,8 @@ class Stage:
 
     def key(self, seed: int) -> str:
         """A digest of everything that decides the result of a seed. Raises DataError if an input is damaged."""
-        decides = {**self.decides, "seed": seed, "inputs": content_of(self.inputs(seed))}
+        inputs = content_of(self.bundle(seed)) if self.weights is None else digest_of(self.weights)
+        decides = {**self.decides, "seed": seed, "inputs": inputs}
         return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     def checkpoint(self, seed: int) -> Checkpoint:
@@ -160,12 +162,13 @@ class Stage:
         return {seed: outputs[seed] for seed in seeds}
 
 
-def content_of(source: Path | None) -> Any:
-    """What decides a run that starts from a bundle or a file of weights."""
-    if source is None:
-        return None
-    if source.is_file():
-        return file_digest(source)
-    if source.suffix and not source.exists():
-        raise DataError(f"the file of weights {source} does not exist")
-    return Bundle.read(source).content()
+def content_of(bundle: Path | None) -> Any:
+    """What decides a run that starts from a bundle. Raises DataError if it is missing or damaged."""
+    return None if bundle is None else Bundle.read(bundle).content()
+
+
+def digest_of(weights: Path) -> str:
+    """What decides a run that starts from a file of weights. Raises DataError if there is no such file."""
+    if not weights.is_file():
+        raise DataError(f"the file of weights {weights} does not exist")
+    return file_digest(weights)

@@ -117,6 +117,8 @@ def space_of(section: Any, *, control: bool) -> Space:
             left_out.append(f"{name} makes the entry a control")
         elif search.off is not None and value == search.off:
             left_out.append(f"{name} is {value:g}, which switches it off")
+        elif unmet := search.unmet(section):
+            left_out.append(f"{name} has no effect while {unmet}")
         elif not fits(value, search):
             left_out.append(f"{name} has a value outside every range")
         else:

@@ -46,7 +46,7 @@ class Trainer:
             code=("pipeline/training/participants.py", f"pipeline/methods/{entry.is_}.py"),
             runtime=self.runtime,
             stream=STREAM,
-            inputs=lambda seed: self.bundle,
+            bundle=lambda seed: self.bundle,
             may_diverge=True,
         )
 

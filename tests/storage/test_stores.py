@@ -119,13 +119,15 @@ def stage_of(folder: Path, *, alpha=0.9, threads=1, gib=1.0) -> Stage:
         code=("pipeline/methods/kd.py",),
         runtime=runtime,
         data=folder / "prepared",
-        inputs=lambda seed: folder / "teacher.safetensors",
+        weights=folder / "teacher.safetensors",
     )
 
 
 def train(stage: Stage, *seeds: int) -> list[Path]:
     """The outputs of these seeds of a student that is trained alone."""
-    alone = Participants(METHODS["scratch"], {"student": Network("tiny_plain2_12")}, {"student": "student"})
+    alone = Participants(
+        METHODS["scratch"], {"student": Network("tiny_plain2_12")}, {"student": "student"}, "tiny_plain2_12"
+    )
     return list(stage.train(seeds, lambda seed: alone).values())
 
 
@@ -183,7 +185,7 @@ from pipeline.training.stage import Stage
 stage = Stage(
     "stages.distill", "kd", recipe=SimpleNamespace(precision="fp32"), parameters={{"kd": {{"alpha": 0.9}}}},
     code=("pipeline/methods/kd.py",), runtime=SimpleNamespace(threads=1, num_processes=1),
-    data=Path({str(project / "prepared")!r}), inputs=lambda seed: Path({str(project / "teacher.safetensors")!r}),
+    data=Path({str(project / "prepared")!r}), weights=Path({str(project / "teacher.safetensors")!r}),
 )
 assert len(stage.train([0, 1], None)) == 2
 print(*[name for name in ("torch", "timm", "accelerate", "matplotlib") if name in sys.modules])

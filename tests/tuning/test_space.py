@@ -53,6 +53,10 @@ def test_a_control_keeps_its_loss_weights(name):
     [
         ("dgkd", {"survival": 1.0}, "survival"),
         ("orc", {"pivot_lr_scale": 0.0}, "pivot_lr_scale"),
+        ("dgkd", {"survival": 0.5, "drop": "one"}, "survival"),
+        ("orc", {"feedback_only": True}, "mixup_alpha"),
+        ("orc", {"teachings": {"intensive": False, "private": True, "group": True}}, "mixup_alpha"),
+        ("orc", {"teachings": {"intensive": False, "private": True, "group": True}}, "pivot_lr_scale"),
         ("dkd", {"alpha": 0.0}, "alpha"),
         ("dist", {"gamma": 0.0}, "gamma"),
         ("dgkd", {"lam": {"teacher": 0.9, "ta1": 0.5, "ta2": 0.5}}, "lam"),
