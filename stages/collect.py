@@ -31,7 +31,9 @@ def main(
             print(f"added: {name} seed {seed}")
             total += 1
     if Path("results/tune").is_dir():
-        shutil.copytree("results/tune", study / "results/tune", dirs_exist_ok=True)
+        (study / "results/tune").mkdir(parents=True, exist_ok=True)
+        for table in Path("results/tune").glob("*.csv"):
+            shutil.copyfile(table, study / "results/tune" / table.name)
     print(f"{study}: {total} seed{'' if total == 1 else 's'} added")
 
 

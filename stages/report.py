@@ -20,7 +20,7 @@ def main(
     results/confusion.csv (DVC plots).
 
     With --study, params.yaml and results/ are those of the study, which has neither predictions nor data: the figures
-    that need them are left out.
+    that need them are left out. Methods that it does not have yet are left out, and seeds that not all of them have.
     """
     from rich.console import Console
 
@@ -31,6 +31,7 @@ def main(
     from pipeline.evaluation.outcomes import outcomes
     from pipeline.evaluation.page.page import render, write_confusion, write_curves
     from pipeline.evaluation.page.results import Results
+    from pipeline.evaluation.study import collected
     from pipeline.evaluation.table import WIDTH, markdown, tables
     from pipeline.params.load import load
     from pipeline.storage.atomic import replace_file
@@ -44,7 +45,8 @@ def main(
     reference, margin, folder = p["report"].reference, p["report"].margin, root / "results"
     data = Prepared.read(Path("data/prepared")) if study is None else None
     images = data.images("test") if data and data.has_images else None
-    compared = outcomes(p["methods"], p["seeds"], folder)
+    methods, seeds = (p["methods"], p["seeds"]) if study is None else collected(p["methods"], p["seeds"], folder)
+    compared = outcomes(methods, seeds, folder)
     parts = tables(compared, reference, margin)
     lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)
     results = Results(folder, compared, reference, margin)

@@ -164,7 +164,9 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
             raise DataError(f"{names} are of different test images or classes: run `dvc repro`")
     scratch = next((o for o in found if o.kind == "scratch" and not o.control), None)
-    return [replace(o, by_scratch=coincidence(o, scratch, results)) for o in found] if scratch else found
+    if scratch is None or not (results / "predictions").is_dir():  # a study keeps no predictions
+        return found
+    return [replace(o, by_scratch=coincidence(o, scratch, results)) for o in found]
 
 
 def coincidence(o: Outcome, scratch: Outcome, results: Path) -> dict[int, float]:

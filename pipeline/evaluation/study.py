@@ -1,6 +1,6 @@
 """A study: results that Git keeps, seed by seed, so that tables and figures can be made again without any training.
 
-A study is a folder with params.yaml and results/, from which `python -m stages.report --project STUDY` makes tables and
+A study is a folder with params.yaml and results/, from which `python -m stages.report --study STUDY` makes tables and
 page. Its seeds may come from several machines and sittings.
 """
 
@@ -39,9 +39,10 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
             networks.
     """
     files = [folder / "eval" / f"{name}.json" for folder in (results, study)]
-    if not files[0].is_file():
+    cost = results / "cost" / f"{name}.json"
+    if not (files[0].is_file() and cost.is_file()):  # a fresh clone has the evaluations of the committed run alone
         return []
-    new, new_cost = read_evaluation(files[0]), read_cost(results / "cost" / f"{name}.json")
+    new, new_cost = read_evaluation(files[0]), read_cost(cost)
     rows = read_rows(results / "train" / name / HISTORY)
     old, old_cost = None, None
     if files[1].is_file():
@@ -66,6 +67,27 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
     write_json(study / "cost" / f"{name}.json", {**new_cost, "sha256": {HISTORY: file_digest(history)}})
     write_json(files[1], new if new["diverged"] else {k: v for k, v in new.items() if k != "diverged"}, indent=1)
     return added
+
+
+def collected(methods: dict[str, Any], seeds: list[int], study: Path) -> tuple[dict[str, Any], list[int]]:
+    """The methods that a study has, and the seeds that all of them have: an unfinished study is reported, too.
+
+    Args:
+        methods: The entries of `methods` in params.yaml. One that is left out is no control of another.
+        seeds: Those of params.yaml.
+        study: The folder results/ of the study.
+
+    Raises:
+        DataError: If the study has no method, if no seed is in all of them, or if a file is damaged.
+    """
+    found = {name: study / "eval" / f"{name}.json" for name in methods}
+    read = {name: read_evaluation(file) for name, file in found.items() if file.is_file()}
+    common = [s for s in seeds if all(str(s) in new["seeds"] or str(s) in new["diverged"] for new in read.values())]
+    if not read or not common:
+        raise DataError(f"{study} has no seed of all its methods: add results by `python -m stages.collect`")
+    kept = {name: [control for control in methods[name].controls if control in read] for name in read}
+    entries = {name: methods[name].model_copy(update={"against": kept[name] or None}) for name in read}
+    return entries, common
 
 
 def described(evaluated: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:

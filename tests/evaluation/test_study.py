@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import DataError
 from pipeline.evaluation.outcomes import outcomes
-from pipeline.evaluation.study import add_results
+from pipeline.evaluation.study import add_results, collected
 from pipeline.evaluation.table import tables
 from pipeline.params.load import load
 from pipeline.storage.documents import write_json
@@ -52,6 +52,25 @@ def test_a_collection_that_was_killed_is_completed(tmp_path, written):
 def test_a_method_without_results_adds_nothing(tmp_path):
     assert add_results("kd", [0], tmp_path / "results", tmp_path / "study") == []
     assert not (tmp_path / "study").exists()
+
+
+def test_an_evaluation_without_its_training_adds_nothing(tmp_path):
+    write_method(tmp_path / "results", "kd", "kd", [0])
+    shutil.rmtree(tmp_path / "results/cost")  # as in a fresh clone, where Git has results/eval alone
+    assert add_results("kd", [0], tmp_path / "results", tmp_path / "study") == []
+    assert not (tmp_path / "study").exists()
+
+
+def test_an_unfinished_study_has_the_methods_and_the_seeds_that_it_has(tmp_path):
+    names = write_results(tmp_path / "results", [0, 1])
+    for name in names[:-1]:
+        add_results(name, [0], tmp_path / "results", tmp_path / "study")
+    add_results(names[0], [1], tmp_path / "results", tmp_path / "study")
+    methods, seeds = collected(entries(names), [0, 1, 2], tmp_path / "study")
+    assert list(methods) == names[:-1] and seeds == [0]
+    assert all(control in methods for entry in methods.values() for control in entry.controls)
+    with pytest.raises(DataError, match=r"has no seed of all its methods: add results by `python -m stages.collect`$"):
+        collected(entries(names), [2], tmp_path / "study")
 
 
 def test_a_seed_of_other_parameters_is_refused_and_nothing_is_changed(tmp_path):
