@@ -153,7 +153,7 @@ class TrainingNetwork:
         self.set_mode(True)
 
     def release_graphs(self) -> None:
-        """Free the graphs and the activations that they hold; the next pass captures it again."""
+        """Free the graphs and the activations that they hold. Later passes are captured again."""
         self.replay_training: Callable[[Tensor], Tensor] | None = None
         self.replay_eval: Callable[[Tensor], Tensor] | None = None
         self.replay_pixels: tuple[int, Callable[[Tensor], Tensor]] = (0, self.module)  # images, and their pass
