@@ -92,7 +92,7 @@ class TrainingNetwork:
         if not self.captured or self.awaits_update or len(x) != self.batch or x.requires_grad:
             return self.train_module(x)
         if self.replay_training is None:
-            self.replay_training = capture_training(self.module, x)
+            self.replay_training = capture_training(self.module, x, self.accelerator.mixed_precision)
         self.awaits_update = True
         return self.replay_training(x)
 
@@ -108,7 +108,7 @@ class TrainingNetwork:
         if self.captured and not x.requires_grad:
             if self.replay_eval is None:
                 with self.evaluation_mode(), torch.no_grad():
-                    self.replay_eval = CapturedForward(self.eval_module, x)
+                    self.replay_eval = CapturedForward(self.eval_module, x, self.accelerator.mixed_precision)
             return self.forward_eval(x, self.replay_eval)
         return self.forward_eval(x, self.eval_module_compiled)
 
@@ -132,7 +132,8 @@ class TrainingNetwork:
         if self.captured and not self.learns:
             known, replay = self.replay_pixels
             if n > known and repeated:
-                known, replay = self.replay_pixels = n, capture_pixels(self.module, x.detach())
+                graph = capture_pixels(self.module, x.detach(), self.accelerator.mixed_precision)
+                known, replay = self.replay_pixels = n, graph
             if n == known:
                 return replay(x)
         weights = {k: v.detach() for k, v in self.module.named_parameters()}

@@ -22,7 +22,7 @@ def test_a_graph_gets_batches_of_one_size_and_at_most_one_before_an_update(tmp_p
     awaiting = set()
 
     def stand_in(kind):
-        def capture(net, x):
+        def capture(net, x, precision):
             size, replayed = len(x), iter(range(10**6))
 
             def replay(x):

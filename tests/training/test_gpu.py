@@ -73,14 +73,20 @@ def test_compiled_networks_equal_eager_networks_in_float64(gpu, name, uncaptured
     assert gap(eager, graphs) < 1e-8  # a network's first two steps warm up and record, the others replay
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize("name", [*METHODS, *RECIPES])
-def test_captured_passes_equal_eager_passes_bit_for_bit(gpu, tmp_path, name, monkeypatch):
+def test_captured_passes_equal_eager_passes_bit_for_bit(gpu, tmp_path, name, precision, monkeypatch):
     method, augmentation, recipe = case(name)
     toy = ToyRuns(tmp_path, "cuda", **augmentation)
     start = start_of(method, toy)
-    captured = [toy.run(METHODS[method], start, **recipe).train() for _ in range(2)]
+
+    def train():
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return toy.run(METHODS[method], start, accelerator=Accelerator(mixed_precision=precision), **recipe).train()
+
+    captured = [train() for _ in range(2)]
     monkeypatch.setattr(run, "can_be_captured", lambda *arguments, **named: False)
-    eager = toy.run(METHODS[method], start, **recipe).train()
+    eager = train()
     ends_alike(captured[0], eager)
     ends_alike(captured[1], eager)  # a second run, while the graphs of the first are garbage
 
