@@ -229,5 +229,7 @@ class Runtime(Section):
     workers: int = doc("additional threads that decode images, in `prepare` and of streamed data", ge=0, le=256)
     tracker: Literal["none", "tensorboard"] = doc("a live log of losses and accuracies, in runs/; changes no result")
     checkpoint_minutes: Positive = doc("minutes between checkpoints; the end of each epoch is checkpointed too")
-    checkpoint_gib: Positive = doc("size limit of the checkpoint store in GiB; the least recently used are removed")
+    checkpoint_gib: Positive = doc(
+        "size limit of finished and stopped runs in GiB; the least recently used are removed"
+    )
     logit_store_gib: NotNegative = doc("size limit of the stored logits in GiB; the least recently used are removed")

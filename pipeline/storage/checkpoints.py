@@ -21,6 +21,7 @@ from pipeline.storage.digests import first_difference, write_digests
 from pipeline.storage.folders import remove_folder
 from pipeline.storage.store import Store, mark
 
+PROBED = 1  # seconds after which a lock is held by a run, and not by `prune`, which looks whether it is
 MAGIC = b"group-distillation checkpoint 1\n"
 Log = Callable[[str], None]
 
@@ -53,11 +54,11 @@ class Checkpoint:
 
         Raises UserError, too, if the folder cannot be created or written to.
         """
-        lock = FileLock(self.folder.parent / f"{self.folder.name}.lock")
+        lock = lock_of(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             mark(self.folder)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0 if wait else PROBED)
         except Timeout:
             if not wait:
                 raise UserError(
@@ -170,20 +171,40 @@ class Checkpoint:
 def prune(store: Store, gib: float, keep: list[Path]) -> None:
     """Remove the least recently used runs until the store is no larger than `gib`.
 
-    keep: folders that stay. Folders that another run has locked stay too.
+    keep: folders that stay. Runs in progress stay too, and do not count: they clear their checkpoints when they finish,
+    so that no finished run has to go for them.
     """
     store.sweep()
     sizes = store.entries()
+    if sum(sizes.values()) <= gib * 2**30:
+        return
+    running = {folder for folder in sizes if folder not in keep and in_progress(folder)}
+    sizes = {folder: size for folder, size in store.entries().items() if folder not in running}
     excess = sum(sizes.values()) - gib * 2**30
     for folder, size in sizes.items():
         if excess <= 0:
             return
         if folder in keep:
             continue
-        lock = FileLock(folder.parent / f"{folder.name}.lock")
         try:
-            with lock.acquire(timeout=0):
+            with lock_of(folder).acquire(timeout=0):
                 store.discard(folder)
                 excess -= size
         except (Timeout, OSError):
             continue
+
+
+def in_progress(folder: Path) -> bool:
+    """Whether a run holds the lock of its folder."""
+    try:
+        with lock_of(folder).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another user's
+        return False
+
+
+def lock_of(folder: Path) -> FileLock:
+    """The lock of a run's folder, which lies beside it."""
+    return FileLock(folder.parent / f"{folder.name}.lock")

@@ -49,7 +49,9 @@ class Session:
         )
 
     def train(self, seed: int, participants: Participants) -> Path:
-        """Train one seed, or find it finished. Returns a folder of its outputs, which rank 0 may read.
+        """Train one seed, or find it finished, and keep the store within its size.
+
+        Returns a folder of the outputs, which rank 0 may read.
 
         A run that diverges is finished, too: its outputs are diverged.json in the place of the networks.
         """
@@ -65,7 +67,10 @@ class Session:
                 elif processes.rank == 0:
                     return self.stage.take(checkpoint, seed)
                 checkpoint.clear()  # no rank needs them any more
-                return self.stage.link_outputs(checkpoint) if processes.rank == 0 else checkpoint.finished
+                if processes.rank != 0:
+                    return checkpoint.finished
+                prune(self.stage.store, self.runtime.checkpoint_gib, [*self.stage.in_use, checkpoint.folder])
+                return self.stage.link_outputs(checkpoint)
         except RuntimeError as error:
             if processes.is_lost_rank(error):
                 reason = str(error).splitlines()[0][:200]
@@ -77,7 +82,7 @@ class Session:
     def run(
         self, seed: int, participants: Participants, checkpoint: Checkpoint, label: str, processes: Processes
     ) -> None:
-        """Train one seed and keep its outputs in the store, and the store within its size."""
+        """Train one seed and keep its outputs in the store."""
         about = {**participants.about, "seed": seed}
         run = self.create_run(participants, seed, checkpoint, label)
         try:
@@ -99,8 +104,6 @@ class Session:
                 student_arch=participants.student_arch,
             )
             processes.on_rank_0(lambda: checkpoint.finish(lambda folder: outputs.write(folder, run, result, about)))
-        if processes.rank == 0:
-            prune(self.stage.store, self.runtime.checkpoint_gib, [*self.stage.in_use, checkpoint.folder])
         self.accelerator.free_memory()  # it would keep the networks of every seed
 
     def create_run(self, participants: Participants, seed: int, checkpoint: Checkpoint, label: str) -> Run:

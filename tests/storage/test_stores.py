@@ -95,6 +95,27 @@ def test_two_runs_can_evict_at_the_same_time(tmp_path, monkeypatch):
     assert {f.name for f in (tmp_path / "run").iterdir() if f.is_dir()} == {new.name}
 
 
+def test_a_run_in_progress_pushes_no_finished_run_out(tmp_path):
+    finished, running = entry(tmp_path, "0" * 32), entry(tmp_path, "1" * 32)
+    (running / "checkpoint").write_bytes(bytes(10**6))
+    store = Store(tmp_path, grouped=True, log=print)
+    size = store.entries()[finished]
+    with Checkpoint(running).locked(wait=False):
+        prune(store, size / 2**30, [])
+        assert set(store.entries()) == {finished, running}
+    os.utime(finished, (0, 0))
+    prune(store, store.entries()[running] / 2**30, [])
+    assert set(store.entries()) == {running}
+
+
+def test_a_run_that_ends_clears_its_checkpoints_before_another_goes(project):
+    first = stage_of(project)
+    train(first, 0)
+    size = sum(first.store.entries().values())
+    train(stage_of(project, gib=2.02 * size / 2**30), 1)
+    assert first.checkpoint(0).is_finished() and first.checkpoint(1).is_finished()
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """The working directory of a stage: the code, the prepared digits, and a teacher's weights."""
