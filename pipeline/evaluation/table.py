@@ -188,14 +188,14 @@ def control_table(outcomes: list[Outcome], margin: float) -> Table:
 def false_knowledge_table(students: list[Outcome]) -> Table:
     """Return the table of what students took over on training images (pipeline.evaluation.false_knowledge).
 
-    It has no rows if no teacher errs and no label is wrong. Without wrong labels it has no column about them, and no
-    rows of methods without teachers.
+    It has no rows if no teacher errs and no label is wrong. Without wrong labels it has no rows of methods without
+    teachers. A column without any value is left out.
     """
     noise = any(share for o in students for share in o.training("wrong_labels").values())
-    columns = FALSE_KNOWLEDGE if noise else {k: v for k, v in FALSE_KNOWLEDGE.items() if v != "memorised"}
     shown = [o for o in students if o.training("teacher_errors") or (noise and o.training("memorised"))]
     if not noise and not any(share for o in shown for share in o.training("teacher_errors").values()):
         shown = []
+    columns = {k: v for k, v in FALSE_KNOWLEDGE.items() if any(o.training(v) for o in shown)}
     rows = [(o.name, *(format_shares(o.training(key)) for key in columns.values())) for o in shown]
     n = int(next(iter(shown[0].training("images").values()))) if shown else 0
     return Table(

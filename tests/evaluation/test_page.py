@@ -122,9 +122,11 @@ def test_a_hundred_classes_get_no_confusion_matrix_and_the_most_frequent_feedbac
     rows = [f"0,0,1,pivot,feedback/{k},{k}.0" for k in range(100)]
     file = tmp_path / "history.csv"
     file.write_text("\n".join(["seed,leg,epoch,network,term,value", *rows, ""]))
-    orc = next(o for o in compared if o.name == "orc")
+    names = [f"class {k}" for k in range(98)] + ["a class of a long name", "a class of a longer name"]
+    orc = replace(next(o for o in compared if o.name == "orc"), classes=names)
     ((caption, markup),) = METHOD_FIGURES["orc"](orc, History(file, 0), tmp_path)
-    assert "the 12 most frequent" in caption and ">99<" in markup and ">87<" not in markup
+    assert "the 12 most frequent" in caption and ">class 88<" in markup and ">class 87<" not in markup
+    assert ">a class of ...<" in markup and ">99<" in markup  # the second of two names that are shortened alike
 
 
 @pytest.mark.parametrize("heights", [[0.5, 0.5, 0.5], [0.1, 0.9], [0.9, 0.31, 0.3, 0.32], [0.2]])

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK = "#808080"
 STYLE: Any = {
@@ -69,6 +70,12 @@ def to_svg(figure: Figure, label: str) -> str:
     return f'{opening} role="img" aria-label="{html.escape(label)}">{rest}'
 
 
+def standalone(markup: str) -> str:
+    """Return the markup of `to_svg` as an image of its own, whose ink is legible on light and on dark ground."""
+    markup = re.sub(r"var\(--c\d+, (#\w+)\)", r"\1", markup.replace("currentColor", INK))
+    return re.sub(r'viewBox="0 0 (\S+) (\S+)"', r'width="\1pt" height="\2pt" \g<0>', markup, count=1)
+
+
 def plot(draw: Callable[[Any], None], label: str, size: tuple[float, float] = SIZE) -> str:
     """Return the SVG of a figure with a single pair of axes, which ``draw`` fills."""
     with mpl.rc_context(STYLE):
@@ -78,11 +85,12 @@ def plot(draw: Callable[[Any], None], label: str, size: tuple[float, float] = SI
 
 
 def lines(series: Series, label: str, x: str, y: str) -> str:
-    """Draw one line per name."""
+    """Draw one line per name over whole numbers, such as epochs."""
 
     def draw(axes: Any) -> None:
         for k, (name, (at, values)) in enumerate(series.items()):
             axes.plot(at, values, label=name, color=color(k), linewidth=1.3, linestyle=DASHES[k % len(DASHES)])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         legend_above(axes)
@@ -91,7 +99,7 @@ def lines(series: Series, label: str, x: str, y: str) -> str:
 
 
 def stacked_areas(series: Series, label: str, x: str, y: str) -> str:
-    """Draw shares of a whole over x, stacked on each other. All series have the x values of the first."""
+    """Draw shares of a whole over whole numbers, stacked on each other. All series have the x values of the first."""
 
     def draw(axes: Any) -> None:
         at = next(iter(series.values()))[0]
@@ -103,6 +111,7 @@ def stacked_areas(series: Series, label: str, x: str, y: str) -> str:
             area.set_linewidth(0)
         axes.set_xlim(at[0], max(at[-1], at[0] + 1))
         axes.set_ylim(0, 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         legend_above(axes)

@@ -19,6 +19,7 @@ CaptionedFigure = tuple[str, str]
 """The caption and the SVG markup of a figure."""
 MAX_IMAGE_FIGURES = 3
 MAX_CLASSES = 12  # bars of the feedback by class
+LONGEST = 14  # characters of a class below a bar
 SHEETS = "sheets.npz"
 
 
@@ -44,11 +45,21 @@ def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure
     if feedback:
         most = sorted(feedback, key=lambda term: -feedback[term])[:MAX_CLASSES]
         which = f", the {MAX_CLASSES} most frequent" if len(feedback) > MAX_CLASSES else ""
-        feedback = {term: value for term, value in feedback.items() if term in most}
+        feedback = by_class_name(o, {term: value for term, value in feedback.items() if term in most})
         yield (
             f"Feedback: mean number of images per batch returned to the pivot, by class{which}.",
             figures.bars(feedback, f"{o.name}: feedback by class", "images per batch"),
         )
+
+
+def by_class_name(o: Outcome, values: dict[str, float]) -> dict[str, float]:
+    """Return values by class number as values by class name, shortened to what fits below a bar."""
+    named: dict[str, float] = {}
+    for number, value in values.items():
+        name = o.classes[int(number)]
+        short = name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+        named[number if short in named else short] = value
+    return named
 
 
 def dgkd(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure]:

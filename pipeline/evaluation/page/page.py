@@ -16,11 +16,12 @@ from jinja2 import Environment, PackageLoader
 from pipeline.evaluation import metrics
 from pipeline.evaluation.comparison import no_comparison
 from pipeline.evaluation.outcomes import Outcome
-from pipeline.evaluation.page import errors
+from pipeline.evaluation.page import errors, figures
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES, CaptionedFigure
-from pipeline.evaluation.page.overview import overview
+from pipeline.evaluation.page.overview import accuracy_figures, overview
 from pipeline.evaluation.page.results import Results
 from pipeline.evaluation.table import tables
+from pipeline.storage.atomic import replace_file
 
 TEMPLATES = Environment(
     loader=PackageLoader("pipeline.evaluation.page", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -76,6 +77,12 @@ def method_section(results: Results, o: Outcome) -> Iterator[CaptionedFigure]:
     """Yield the figures of one method, none if its implementation has no entry in METHOD_FIGURES."""
     if o.kind in METHOD_FIGURES:
         yield from METHOD_FIGURES[o.kind](o, results.histories[o.name], results.results)
+
+
+def write_picture(results: Results, file: Path) -> None:
+    """Write the test accuracy of every method as an SVG file, for documents. Without a student, there is none."""
+    for _, markup in accuracy_figures(results):
+        replace_file(file, [figures.standalone(markup).encode()])
 
 
 def write_curves(results: Results, file: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.evaluation.page.figures import INK, SIZE, STYLE, color, plot, to_svg
 
@@ -154,7 +154,7 @@ def small_multiples(
         x: The label of the x axes.
         y: The label of the y axes.
         against: A curve that every panel repeats in gray.
-        diagonal: Whether to draw the diagonal from (0, 0) to (1, 1).
+        diagonal: Whether to draw the diagonal from (0, 0) to (1, 1); otherwise x are whole numbers, such as epochs.
     """
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -176,6 +176,8 @@ def small_multiples(
             axes.set_visible(False)
         for axes in grid[max(0, len(panels) - columns) : len(panels)]:
             axes.tick_params(labelbottom=True)
+        if not diagonal:
+            grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=4))
         figure.supxlabel(x, fontsize=8, color=INK)
         figure.supylabel(y, fontsize=8, color=INK)
         return to_svg(figure, label)
