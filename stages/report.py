@@ -19,8 +19,9 @@ def main(
     results/summary.json (DVC metrics), results/table.md, results/report.html, results/curves.csv and
     results/confusion.csv (DVC plots).
 
-    With --study, params.yaml and results/ are those of the study, which has neither predictions nor data: the figures
-    that need them are left out. Methods that it does not have yet are left out, and seeds that not all of them have.
+    With --study, params.yaml and results/ are those of the study, and results/accuracy.svg is written, too. A study has
+    neither predictions nor data: the figures that need them are left out. An unfinished study is reported for seeds
+    that most of its methods have, and a line names the methods that lack some of them.
     """
     from rich.console import Console
 
@@ -29,7 +30,7 @@ def main(
     from pipeline.evaluation.comparison import summary
     from pipeline.evaluation.notes import notes
     from pipeline.evaluation.outcomes import outcomes
-    from pipeline.evaluation.page.page import render, write_confusion, write_curves
+    from pipeline.evaluation.page.page import render, write_confusion, write_curves, write_picture
     from pipeline.evaluation.page.results import Results
     from pipeline.evaluation.study import collected
     from pipeline.evaluation.table import WIDTH, markdown, tables
@@ -45,16 +46,25 @@ def main(
     reference, margin, folder = p["report"].reference, p["report"].margin, root / "results"
     data = Prepared.read(Path("data/prepared")) if study is None else None
     images = data.images("test") if data and data.has_images else None
-    methods, seeds = (p["methods"], p["seeds"]) if study is None else collected(p["methods"], p["seeds"], folder)
+    methods, seeds, unfinished = p["methods"], p["seeds"], {}
+    if study is not None:
+        methods, seeds, unfinished = collected(methods, seeds, reference, folder)
     compared = outcomes(methods, seeds, folder)
     parts = tables(compared, reference, margin)
     lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)
+    if unfinished:
+        of_methods = ", ".join(
+            f"{name} (has {' and '.join(map(str, its)) or 'none'})" for name, its in unfinished.items()
+        )
+        lines.append(f"Left out because seeds are missing: {of_methods}.")
     results = Results(folder, compared, reference, margin)
     page = render(results, p.plain(), notes=lines, images=images)
     write_plain_json(folder / "summary.json", summary(compared, reference, margin))
     replace_file(folder / "table.md", [markdown(parts, lines).encode()])
     replace_file(folder / "report.html", [page.encode()])
     write_curves(results, folder / "curves.csv")
+    if study is not None:
+        write_picture(results, folder / "accuracy.svg")
     if results.has_predictions:
         write_confusion(results, folder / "confusion.csv")
     console = Console(width=WIDTH, highlight=False)

@@ -23,7 +23,7 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
     """Add the seeds of one method to a study. Seeds that it has stay as they are.
 
     The study keeps test results, costs and histories. It does not keep predictions, weights and example images, so its
-    page lacks the figures that need them.
+    page lacks the figures that need them. Of several machines, the first one's latencies and versions are kept.
 
     Args:
         name: The method's key in `methods` of params.yaml.
@@ -52,11 +52,7 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
     added = [s for s in seeds if s not in known and any(str(s) in new[part] for part in ("seeds", "diverged"))]
     if not added:
         return []
-    for content, before in ((new, old), (new_cost, old_cost)):
-        for part in ("seeds", "diverged"):
-            if part in content:
-                kept = {seed: value for seed, value in content[part].items() if int(seed) in added}
-                content[part] = in_order({**(before or {}).get(part, {}), **kept})
+    evaluated, costs = with_seeds(old, new, added), with_seeds(old_cost, new_cost, added)
     history = study / "train" / name / HISTORY
     of_added = pl.col("seed").is_in(added)  # a collection that was killed may have left their rows
     tables = [rows.filter(of_added), *([read_rows(history).filter(~of_added)] if old else [])]
@@ -64,30 +60,56 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
     replace_file(history, [pl.concat(tables).sort("seed", maintain_order=True).write_csv().encode()])
     for folder in ("cost", "eval"):
         (study / folder).mkdir(exist_ok=True)
-    write_json(study / "cost" / f"{name}.json", {**new_cost, "sha256": {HISTORY: file_digest(history)}})
-    write_json(files[1], new if new["diverged"] else {k: v for k, v in new.items() if k != "diverged"}, indent=1)
+    write_json(study / "cost" / f"{name}.json", {**costs, "sha256": {HISTORY: file_digest(history)}})
+    write_json(files[1], {k: v for k, v in evaluated.items() if v or k != "diverged"}, indent=1)
     return added
 
 
-def collected(methods: dict[str, Any], seeds: list[int], study: Path) -> tuple[dict[str, Any], list[int]]:
-    """The methods that a study has, and the seeds that all of them have: an unfinished study is reported, too.
+def with_seeds(old: dict[str, Any] | None, new: dict[str, Any], added: list[int]) -> dict[str, Any]:
+    """A document of a study with the seeds in `added` of a new one.
+
+    Everything else is of the old one, unless it has no seed that ended.
+    """
+    seeds = {}
+    for part in ("seeds", "diverged"):
+        if part in new:
+            of_added = {seed: value for seed, value in new[part].items() if int(seed) in added}
+            seeds[part] = in_order({**(old or {}).get(part, {}), **of_added})
+    return {**(old if old and old["seeds"] else new), **seeds}
+
+
+def collected(
+    methods: dict[str, Any], seeds: list[int], reference: str, study: Path
+) -> tuple[dict[str, Any], list[int], dict[str, list[int]]]:
+    """What can be compared in an unfinished study: seeds that most methods have, and the methods with all of these.
 
     Args:
         methods: The entries of `methods` in params.yaml. One that is left out is no control of another.
         seeds: Those of params.yaml.
+        reference: The method that the others are compared with. If the study has it, it is compared.
         study: The folder results/ of the study.
 
+    Returns:
+        The methods, the seeds, and the methods that lack some of these, with the seeds that they have.
+
     Raises:
-        DataError: If the study has no method, if no seed is in all of them, or if a file is damaged.
+        DataError: If no seed is in most methods of the study, or if a file is damaged.
     """
-    found = {name: study / "eval" / f"{name}.json" for name in methods}
-    read = {name: read_evaluation(file) for name, file in found.items() if file.is_file()}
-    common = [s for s in seeds if all(str(s) in new["seeds"] or str(s) in new["diverged"] for new in read.values())]
-    if not read or not common:
-        raise DataError(f"{study} has no seed of all its methods: add results by `python -m stages.collect`")
-    kept = {name: [control for control in methods[name].controls if control in read] for name in read}
-    entries = {name: methods[name].model_copy(update={"against": kept[name] or None}) for name in read}
-    return entries, common
+    files = {name: study / "eval" / f"{name}.json" for name in methods}
+    read = {name: read_evaluation(file) for name, file in files.items() if file.is_file()}
+    ended = {name: new["seeds"].keys() | new["diverged"].keys() for name, new in read.items()}
+    have = {name: [seed for seed in seeds if str(seed) in of_method] for name, of_method in ended.items()}
+    chosen: list[int] = []
+    compared: list[str] = []
+    for seed in have.get(reference, seeds):
+        with_it = [name for name in compared or have if seed in have[name]]
+        if 2 * len(with_it) > len(have):
+            chosen, compared = [*chosen, seed], with_it
+    if not chosen:
+        raise DataError(f"{study} has no seed of most of its methods: add results by `python -m stages.collect`")
+    controls = {name: [control for control in methods[name].controls if control in compared] for name in compared}
+    entries = {name: methods[name].model_copy(update={"against": controls[name] or None}) for name in compared}
+    return entries, chosen, {name: of_method for name, of_method in have.items() if name not in compared}
 
 
 def described(evaluated: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:

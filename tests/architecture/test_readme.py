@@ -10,10 +10,19 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SUMMARY = json.loads((ROOT / "results/summary.json").read_text())
+STUDY = (ROOT / "studies/cifar100/results/table.md").read_text()
+COMPARED = ("Methods", "Controls", "Cooperative", "Against the control")  # tables of the study that pages repeat
 
 
-def test_readme_table_equals_the_recorded_results():
-    text = PAGES[0].read_text()
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/results.md"], ids=lambda page: page.name)
+def test_tables_of_the_study_are_those_of_its_committed_results(page):
+    parts = re.findall(r"^\*\*[^\n]+\n\n(?:\|[^\n]*\n)+", STUDY, re.M)
+    compared = [part for part in parts if part[2:].startswith(COMPARED)]
+    assert len(compared) >= 3 and all(part in page.read_text() for part in compared)
+
+
+def test_readme_tables_of_the_default_equal_the_recorded_results():
+    text = PAGES[0].read_text().split("<details>", 1)[1].split("</details>", 1)[0]
     rows = {
         name: (top1, best.strip())
         for name, top1, best in re.findall(r"^\| (\w+) \| ([\d.]+ (?:± [\d.]+|\[[\d., ]+\])) \| ([^|]*)\|", text, re.M)

@@ -61,16 +61,51 @@ def test_an_evaluation_without_its_training_adds_nothing(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_an_unfinished_study_has_the_methods_and_the_seeds_that_it_has(tmp_path):
-    names = write_results(tmp_path / "results", [0, 1])
+def test_an_unfinished_study_compares_the_seeds_that_most_of_its_methods_have(tmp_path):
+    names, study = write_results(tmp_path / "results", [0, 1]), tmp_path / "study"
+
+    def compared(reference="kd"):
+        methods, seeds, unfinished = collected(entries(names), [0, 1, 2], reference, study)
+        assert all(control in methods for entry in methods.values() for control in entry.controls)
+        return list(methods), seeds, unfinished
+
     for name in names[:-1]:
-        add_results(name, [0], tmp_path / "results", tmp_path / "study")
-    add_results(names[0], [1], tmp_path / "results", tmp_path / "study")
-    methods, seeds = collected(entries(names), [0, 1, 2], tmp_path / "study")
-    assert list(methods) == names[:-1] and seeds == [0]
-    assert all(control in methods for entry in methods.values() for control in entry.controls)
-    with pytest.raises(DataError, match=r"has no seed of all its methods: add results by `python -m stages.collect`$"):
-        collected(entries(names), [2], tmp_path / "study")
+        add_results(name, [0], tmp_path / "results", study)
+    add_results(names[0], [1], tmp_path / "results", study)
+    assert compared() == (names[:-1], [0], {})
+    for name in names[1:-2]:
+        add_results(name, [1], tmp_path / "results", study)
+    assert compared() == (names[:-2], [0, 1], {names[-2]: [0]})
+    assert compared("orc") == (names[:-1], [0], {})  # the reference is compared in any case
+    with pytest.raises(DataError, match=r"no seed of most of its methods: add results by `python -m stages.collect`$"):
+        collected(entries(names), [2], "kd", study)
+
+
+def test_seeds_of_half_of_the_methods_are_not_compared(tmp_path):
+    names, study = write_results(tmp_path / "results", [0, 1]), tmp_path / "study"
+    for name in names:
+        add_results(name, [1] if name in ("sdgkd", "orc", "cooperative") else [0, 1], tmp_path / "results", study)
+    assert collected(entries(names), [0, 1], "kd", study)[1] == [1]
+
+
+def test_the_first_machine_is_that_of_the_study_unless_nothing_ended_there(tmp_path):
+    study = tmp_path / "study"
+
+    def add(folder, seed, latency, diverged=()):
+        write_method(tmp_path / folder, "kd", "kd", [seed], diverged)
+        file = tmp_path / folder / "cost/kd.json"
+        cost = {key: value for key, value in json.loads(file.read_text()).items() if key != "content.sha256"}
+        for network in cost["networks"].values():
+            network["latency_ms"] = latency
+        write_json(file, cost)
+        assert add_results("kd", [seed], tmp_path / folder, study) == [seed]
+        networks = json.loads((study / "cost/kd.json").read_text())["networks"]
+        return {name: network["latency_ms"] for name, network in networks.items()}
+
+    assert add("nothing", 0, {"1": 1.0}, diverged=[0]) == {}
+    first = add("first", 1, {"1": 2.0})
+    assert first and all(latency == {"1": 2.0} for latency in first.values())
+    assert add("second", 2, {"1": 3.0}) == first
 
 
 def test_a_seed_of_other_parameters_is_refused_and_nothing_is_changed(tmp_path):
@@ -118,8 +153,23 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
     assert reports[0] == reports[1]
     table = reports[0]["table.md"].decode()
     assert all(f"| {name} |" in table for name in names)
+    assert all(f">{name}<" in reports[0]["accuracy.svg"].decode() for name in set(names) - {"cooperative"})
     page = reports[0]["report.html"].decode()
     assert "Difference to kd" in page and "learning curves" in page and "Reliability on the test" not in page
+
+
+def test_tables_and_picture_of_a_committed_study_are_made_again_from_its_results(tmp_path):
+    for code in ("pipeline", "stages"):
+        (tmp_path / code).symlink_to(ROOT / code)
+    results = tmp_path / "studies/cifar100/results"
+    shutil.copytree(ROOT / "studies/cifar100", results.parent)
+    made = ("table.md", "summary.json", "curves.csv", "accuracy.svg", "report.html")
+    for name in made:
+        (results / name).unlink()
+    done = stage(tmp_path, "report", "--study", "studies/cifar100")
+    assert done.returncode == 0, done.stderr
+    for name in made:
+        assert (results / name).read_bytes() == (ROOT / "studies/cifar100/results" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("command", [("collect", "nowhere"), ("report", "--study", "nowhere")])
