@@ -97,7 +97,8 @@ def test_every_method_has_its_figures(page):
         "Pivot (validation)",
         "Guide survival: share of batches in which each guide is kept",
         "images that member i classifies correctly and member j does not",
-        "share that reaches the target class",
+        "share within the tolerance of the target",
+        "mean probability of the label by their teachers, from the original to the counterfactual",
         "Counterfactuals that teach a",
     ):
         assert caption in text

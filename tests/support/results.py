@@ -99,6 +99,7 @@ def write_method(results: Path, name: str, kind: str, seeds: list[int], diverged
 def terms(kind: str, student: str | None, epoch: int) -> list[tuple[str, str, float]]:
     if kind == "cooperative":
         own = [("b", "qualified/a", 12.0), ("a", "qualified/b", 7.0), ("a", "success", 0.8), ("a", "distance", 1.5)]
+        own += [("a", "p_y/before", 0.3), ("a", "p_y/after", 0.65), ("b", "p_y/before", 0.4), ("b", "p_y/after", 0.4)]
         return [(n, t, v) for n, t, v in own if epoch == 1]
     found = [(str(student), "validation/top1", 50.0 + 10 * epoch), (str(student), "ce", 1 / epoch)]
     if kind == "dgkd":

@@ -11,8 +11,9 @@ import numpy as np
 
 from pipeline.errors import first_line
 from pipeline.evaluation.outcomes import Outcome, train_file
-from pipeline.evaluation.page import figures
+from pipeline.evaluation.page import figures, panels
 from pipeline.evaluation.page.history import History
+from pipeline.evaluation.page.panels import Interval
 from pipeline.storage.documents import damaged
 
 CaptionedFigure = tuple[str, str]
@@ -94,7 +95,23 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
             "|R(i to j)|: images that member i classifies correctly and member j does not.",
             figures.heatmap(counts, members, f"{o.name}: teaching opportunities", "student j", "teacher i"),
         )
-    for term, what in (("success", "share that reaches the target class"), ("distance", "distance to the original")):
+    p_y = history.means("p_y/")
+    moved = {
+        member: Interval(p_y[member, "after"], p_y[member, "before"], p_y[member, "after"])
+        for member in members
+        if p_y.get((member, "before"), 0.0) != p_y.get((member, "after"), 0.0)
+    }
+    if moved:
+        label = "mean probability of the label"
+        yield (
+            f"Counterfactuals that teach a member: {label} by their teachers, from the original to the counterfactual "
+            "(dot).",
+            panels.intervals(moved, f"{o.name}: probability of the label", label),
+        )
+    for term, what in (
+        ("success", "share within the tolerance of the target"),
+        ("distance", "distance to the original"),
+    ):
         values = {network: value for (network, rest), value in history.means(term).items() if not rest}
         if values and set(values.values()) != {1.0}:
             yield (f"Counterfactuals: {what}.", figures.bars(values, f"{o.name}: {term}", what))
