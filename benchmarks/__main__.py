@@ -27,7 +27,8 @@ def main(
     set_threads(threads)
     import torch
 
-    from benchmarks.cases import CASES, Bench
+    from benchmarks.bench import Bench
+    from benchmarks.cases import CASES
     from benchmarks.peers import Peer
     from benchmarks.report import markdown
 

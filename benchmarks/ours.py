@@ -121,7 +121,7 @@ class Ours:
     def __call__(self) -> None:
         with stage_numerics():
             step = self.steps % self.leg.n_steps
-            batch = self.run.batches(self.leg, 1, step, note=self.run.state.metrics.recorder(step))
+            batch = self.run.batches(self.leg, 1, step, self.run.state.metrics.recorder(step), self.run.state.memory)
             for losses in self.run.method.step(self.run.nets, self.leg, batch):
                 self.run.loop.update(losses, 1.0)
         self.steps += 1

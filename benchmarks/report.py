@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.cases import Line
+from benchmarks.bench import Line
 
 HEAD = """# Performance
 
