@@ -14,12 +14,13 @@ def main(
     """Add the seeds of params.yaml to STUDY/results, for every method that is evaluated.
 
     Methods that have no results yet are skipped, and seeds that the study has stay as they are, so that the command
-    may be run as often as methods end. Reads results/eval, results/cost, results/train and results/tune.
+    may be run as often as methods end. Reads results/eval, results/cost, results/train, results/predictions and
+    results/tune.
     """
     import shutil
 
     from pipeline.errors import DataError
-    from pipeline.evaluation.study import add_results
+    from pipeline.evaluation.study import add_coincidence, add_results
     from pipeline.params.load import load
 
     if not (study / "params.yaml").is_file():
@@ -30,6 +31,7 @@ def main(
         for seed in add_results(name, p["seeds"], Path("results"), study / "results"):
             print(f"added: {name} seed {seed}")
             total += 1
+    add_coincidence(p["methods"], p["seeds"], Path("results"), study / "results")
     if Path("results/tune").is_dir():
         (study / "results/tune").mkdir(parents=True, exist_ok=True)
         for table in Path("results/tune").glob("*.csv"):

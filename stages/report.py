@@ -49,7 +49,7 @@ def main(
     methods, seeds, unfinished = p["methods"], p["seeds"], {}
     if study is not None:
         methods, seeds, unfinished = collected(methods, seeds, reference, folder)
-    compared = outcomes(methods, seeds, folder)
+    compared = outcomes(methods, seeds, folder, study=study is not None)
     parts = tables(compared, reference, margin)
     lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)
     if unfinished:
@@ -57,7 +57,7 @@ def main(
             f"{name} (has {' and '.join(map(str, its)) or 'none'})" for name, its in unfinished.items()
         )
         lines.append(f"Left out because seeds are missing: {of_methods}.")
-    results = Results(folder, compared, reference, margin)
+    results = Results(folder, compared, reference, margin, has_predictions=study is None)
     page = render(results, p.plain(), notes=lines, images=images)
     write_plain_json(folder / "summary.json", summary(compared, reference, margin))
     replace_file(folder / "table.md", [markdown(parts, lines).encode()])

@@ -1,4 +1,4 @@
-"""The test results of all methods, as results/eval and results/cost hold them.
+"""The test results of all methods, as results/eval and results/cost hold them, with what other files add to them.
 
 The module does not format, draw or load a network, and it imports no torch.
 """
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.evaluation.false_knowledge import passed_on
-from pipeline.evaluation.predictions import read_training
+from pipeline.evaluation.coincidence import FILE, kept, measured, read_shares
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.statistics import Estimate, estimate, image_interval, proportion_interval
 from pipeline.evaluation.trials import Tuning, read_tuning
@@ -147,13 +146,14 @@ class Outcome:
         return f"network {where['network']}, {leg}epoch {where['epoch']}, step {where['step']}"
 
 
-def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> list[Outcome]:
+def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, study: bool = False) -> list[Outcome]:
     """Read the results of every method, in the order of params.yaml.
 
     Args:
         methods: `methods` of params.yaml: maps a name to its entry, of which `control` and `against` are read.
         seeds: The seeds to compare.
         results: The folder results/.
+        study: Whether it is that of a study, which keeps no predictions, but shares that were measured on them.
 
     Raises:
         DataError: If a file or a seed is missing, if a file is damaged, or if the methods were tested on other data.
@@ -164,34 +164,12 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path) -> lis
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
             raise DataError(f"{names} are of different test images or classes: run `dvc repro`")
     scratch = next((o for o in found if o.kind == "scratch" and not o.control), None)
-    if scratch is None or not (results / "predictions").is_dir():  # a study keeps no predictions
+    if scratch is None:
         return found
-    return [replace(o, by_scratch=coincidence(o, scratch, results)) for o in found]
-
-
-def coincidence(o: Outcome, scratch: Outcome, results: Path) -> dict[int, float]:
-    """Return `Outcome.by_scratch` of a method.
-
-    Args:
-        o: The method.
-        scratch: The method that trains the student by plain cross-entropy.
-        results: The folder results/.
-
-    Raises:
-        DataError: If a file is missing or damaged, or if the two were measured on different images.
-    """
-    shares = {}
-    for seed in o.training("passed_on"):
-        if not (scratch.seeds.get(seed) or {}).get("training"):
-            continue
-        files = [results / "predictions" / f"{name}.training.parquet" for name in (o.name, scratch.name)]
-        own, other = (read_training(f, seed, x.seeds[seed]["training"]) for f, x in zip(files, (o, scratch)))
-        if not np.array_equal(own["index"], other["index"]) or not np.array_equal(own["true"], other["true"]):
-            raise DataError(f"{files[0]} and {files[1]} are of different training images: run `dvc repro`")
-        share = passed_on(other["student"], own["teachers"], own["true"])
-        if share is not None:
-            shares[seed] = share
-    return shares
+    if study:
+        shares = read_shares(results / FILE)
+        return [replace(o, by_scratch=kept(shares.get(o.name, {}), o.seeds, scratch.seeds)) for o in found]
+    return [replace(o, by_scratch=measured(o.name, o.seeds, scratch.name, scratch.seeds, results)) for o in found]
 
 
 def outcome(name: str, control: bool, against: tuple[str, ...], seeds: list[int], results: Path) -> Outcome:

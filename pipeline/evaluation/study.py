@@ -4,12 +4,15 @@ A study is a folder with params.yaml and results/, from which `python -m stages.
 page. Its seeds may come from several machines and sittings.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from pipeline.errors import DataError
+from pipeline.evaluation import coincidence
+from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.page.history import read_rows
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.storage.atomic import replace_file
@@ -63,6 +66,45 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
     write_json(study / "cost" / f"{name}.json", {**costs, "sha256": {HISTORY: file_digest(history)}})
     write_json(files[1], {k: v for k, v in evaluated.items() if v or k != "diverged"}, indent=1)
     return added
+
+
+def add_coincidence(methods: Mapping[str, Any], seeds: list[int], results: Path, study: Path) -> None:
+    """Add to a study what a student of plain cross-entropy repeats of the teachers' errors (`Outcome.by_scratch`).
+
+    A share is measured on predictions, which the study does not keep. It is added for a seed if `results` has the
+    predictions, and the study has that seed of the method and of plain cross-entropy as `results` has them.
+
+    Args:
+        methods: `methods` of params.yaml.
+        seeds: The seeds to add.
+        results: The folder results/ that they are read from.
+        study: The folder results/ of the study.
+
+    Raises:
+        DataError: If a file is damaged.
+    """
+    scratch = next((name for name, entry in methods.items() if entry.is_ == "scratch" and not entry.control), None)
+    shares: dict[str, dict[str, Any]] = {}
+    for seed in seeds:
+        present = {name: entry for name, entry in methods.items() if same_seed(name, seed, results, study)}
+        if scratch not in present:
+            continue
+        found = {o.name: o for o in outcomes(present, [seed], results)}
+        for name, o in found.items():
+            for share in o.by_scratch.values():
+                of = coincidence.digest(o.seeds[seed], found[scratch].seeds[seed])
+                shares.setdefault(name, {})[str(seed)] = {"share": share, "of": of}
+    coincidence.write_shares(study / coincidence.FILE, shares)
+
+
+def same_seed(name: str, seed: int, results: Path, study: Path) -> bool:
+    """Whether a seed of a method ended in `results`, has its predictions there, and is the same in the study."""
+    files = [folder / "eval" / f"{name}.json" for folder in (results, study)]
+    needed = [*files, results / "cost" / f"{name}.json", coincidence.answers_file(results, name)]
+    if not all(file.is_file() for file in needed):
+        return False
+    here, there = (read_evaluation(file)["seeds"].get(str(seed)) for file in files)
+    return here is not None and here == there
 
 
 def with_seeds(old: dict[str, Any] | None, new: dict[str, Any], added: list[int]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """False knowledge is what a slow loop over the training images counts, from the networks to the tables."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from pipeline.evaluation.notes import NO_FALSE_KNOWLEDGE, notes
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.records import read_evaluation
+from pipeline.evaluation.study import add_coincidence, add_results
 from pipeline.evaluation.table import tables
-from pipeline.evaluation.testing import no_training_answers, training_answers
+from pipeline.evaluation.testing import training_answers
 from pipeline.models.create import create
 from pipeline.storage.bundle import Bundle, write_network
 from pipeline.storage.documents import write_json
-from results import LABELS, entries, write_results
+from results import LABELS, drawn, entries, write_results, write_training
 
 ROOT = Path(__file__).parents[2]
 N, C = 500, 7
@@ -46,14 +48,6 @@ def slow_loop(student, teachers, labels, true) -> dict:
         "teacher_errors": errors / len(true),
         "passed_on": shared / errors if errors else None,
     }
-
-
-def drawn(seed: int, n: int = N, classes: int = C) -> tuple[np.ndarray, ...]:
-    """Student, teachers, labels and true labels that often agree with each other."""
-    draw = np.random.default_rng(seed)
-    true = draw.integers(0, classes, n)
-    student, teachers, labels = (np.where(draw.random(n) < 0.6, true, draw.integers(0, classes, n)) for _ in range(3))
-    return np.where(draw.random(n) < 0.3, teachers, student), teachers, labels, true
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -131,25 +125,6 @@ def test_of_a_large_set_a_stratified_sample_is_measured(digits, monkeypatch):
     rows = testing.Tester(digits).training_rows
     assert len(rows) == len(set(rows.tolist())) == 20
     assert (np.diff(rows) > 0).all()
-
-
-def write_training(results: Path, errs: bool = True, noise: bool = True) -> dict[tuple[str, int], tuple]:
-    """Add what `evaluate` says of training images to the results of five methods. Returns the cases."""
-    cases = {}
-    for k, (name, kind) in enumerate({"scratch": 0, "kd": 1, "sdgkd": 1, "orc": 1}.items()):
-        file = results / "eval" / f"{name}.json"
-        content, parts = read_evaluation(file), []
-        for seed in content["seeds"]:
-            student, teachers, labels, true = drawn(10 * k + int(seed), 40, 4)
-            _, _, labels, true = drawn(int(seed), 40, 4)  # the same images for all methods
-            labels = labels if noise else true
-            teachers = (teachers if errs else true) if kind else None
-            cases[name, int(seed)] = student, teachers, labels, true
-            content["seeds"][seed]["training"] = describe(student, teachers, labels, true)
-            parts.append(training_answers(int(seed), np.arange(40), true, student, teachers))
-        write_json(file, content)
-        write_predictions(results / "predictions" / f"{name}.training.parquet", parts or [no_training_answers()])
-    return cases
 
 
 def read(results: Path, names: list[str], seeds: list[int]):
@@ -243,3 +218,111 @@ def test_answers_that_are_missing_or_not_those_evaluated_are_one_line(tmp_path):
         read(tmp_path, names, [0])
     file.write_bytes(intact)
     assert read_evaluation(tmp_path / "eval/kd.json")["seeds"]["0"]["training"]["images"] == 40
+
+
+def collect(names: list[str], seeds: list[int], results: Path, study: Path) -> None:
+    for name in names:
+        add_results(name, seeds, results, study)
+    add_coincidence(entries(names), seeds, results, study)
+
+
+def test_a_study_keeps_what_scratch_shares_by_coincidence(tmp_path):
+    names, results, study = write_results(tmp_path / "results", [0, 1]), tmp_path / "results", tmp_path / "study"
+    write_training(results)
+    whole = {o.name: o.by_scratch for o in read(results, names, [0, 1])}
+    assert set(whole["kd"]) == {0, 1}
+    collect(names, [0], results, study)
+    assert {o.name: o.by_scratch for o in outcomes(entries(names), [0], study, study=True)} == {
+        name: {seed: share for seed, share in of_method.items() if seed == 0} for name, of_method in whole.items()
+    }
+    collect(names, [1], results, study)
+    before = (study / "coincidence.json").read_bytes()
+    shutil.rmtree(results / "predictions")
+    compared = outcomes(entries(names), [0, 1], study, study=True)
+    assert {o.name: o.by_scratch for o in compared} == whole
+    assert "same by scratch (%)" in false_knowledge_of(compared).header
+    collect(names, [0, 1], results, study)
+    assert (study / "coincidence.json").read_bytes() == before
+
+
+def test_a_study_shows_no_coincidence_of_some_of_its_seeds(tmp_path):
+    names, results, study = write_results(tmp_path / "results", [0, 1]), tmp_path / "results", tmp_path / "study"
+    write_training(results)
+    for name in names:
+        add_results(name, [0, 1], results, study)
+    add_coincidence(entries(names), [1], results, study)
+    assert all(o.by_scratch == {} for o in outcomes(entries(names), [0, 1], study, study=True))
+    assert set(outcomes(entries(names), [1], study, study=True)[1].by_scratch) == {1}
+
+
+def change(file: Path) -> None:
+    """Make seed 0 another one, as a second training does."""
+    content = read_evaluation(file)
+    content["seeds"]["0"]["agreement"] = 0.5
+    write_json(file, {key: value for key, value in content.items() if value or key != "diverged"})
+
+
+@pytest.mark.parametrize(("changed", "gone"), [("scratch", {"kd", "sdgkd", "orc"}), ("kd", {"kd"})])
+def test_a_coincidence_counts_for_the_seeds_it_was_measured_on_alone(tmp_path, changed, gone):
+    names, results = write_results(tmp_path / "results", [0]), tmp_path / "results"
+    write_training(results)
+    before, after = tmp_path / "before", tmp_path / "after"
+    for study in (before, after):
+        for name in names:
+            add_results(name, [0], results, study)
+    change(before / f"eval/{changed}.json")
+    add_coincidence(entries(names), [0], results, before)
+    add_coincidence(entries(names), [0], results, after)
+    change(after / f"eval/{changed}.json")
+    for study in (before, after):
+        shown = {o.name for o in outcomes(entries(names), [0], study, study=True) if o.by_scratch}
+        assert shown == {"kd", "sdgkd", "orc"} - gone
+
+
+def test_a_seed_in_which_scratch_diverged_needs_no_coincidence(tmp_path):
+    names, study = write_results(tmp_path / "results", [0, 1], {"scratch": [1]}), tmp_path / "study"
+    write_training(tmp_path / "results")
+    collect(names, [0, 1], tmp_path / "results", study)
+    found = {o.name: o.by_scratch for o in outcomes(entries(names), [0, 1], study, study=True)}
+    assert set(found["kd"]) == {0} and found == {
+        o.name: o.by_scratch for o in read(tmp_path / "results", names, [0, 1])
+    }
+
+
+def test_coincidence_is_measured_with_the_first_scratch_of_the_methods(tmp_path):
+    names, results, study = write_results(tmp_path / "results", [0]), tmp_path / "results", tmp_path / "study"
+    write_training(results)
+    for folder, file in (("eval", "{}.json"), ("cost", "{}.json"), ("predictions", "{}.training.parquet")):
+        shutil.copy(results / folder / file.format("scratch"), results / folder / file.format("smooth"))
+    shutil.copytree(results / "train/scratch", results / "train/smooth")
+    (results / "predictions/scratch.training.parquet").unlink()
+    methods = {**entries(names), "smooth": entries(["scratch"])["scratch"]}
+    for name in methods:
+        add_results(name, [0], results, study)
+    add_coincidence(methods, [0], results, study)
+    assert not (study / "coincidence.json").exists()
+
+
+def test_a_damaged_coincidence_is_one_line_and_stays(tmp_path):
+    names, results, study = write_results(tmp_path / "results", [0]), tmp_path / "results", tmp_path / "study"
+    write_training(results)
+    collect(names, [0], results, study)
+    file = study / "coincidence.json"
+    file.write_text(file.read_text().replace('"share": 0.', '"share": 1.'))
+    damaged = file.read_bytes()
+    line = r"coincidence.json is damaged .*: run `git checkout -- \S*coincidence.json`"
+    for command in (
+        lambda: outcomes(entries(names), [0], study, study=True),
+        lambda: add_coincidence(entries(names), [0], results, study),
+    ):
+        with pytest.raises(DataError, match=line):
+            command()
+    assert file.read_bytes() == damaged
+
+
+def test_a_run_whose_predictions_were_removed_is_one_line(tmp_path):
+    names = write_results(tmp_path, [0])
+    write_training(tmp_path)
+    shutil.rmtree(tmp_path / "predictions")
+    with pytest.raises(DataError, match=r"training.parquet is missing: run `dvc repro`"):
+        read(tmp_path, names, [0])

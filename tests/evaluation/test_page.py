@@ -17,11 +17,12 @@ from ruamel.yaml import YAML
 from pipeline.errors import DataError
 from pipeline.evaluation.notes import notes
 from pipeline.evaluation.outcomes import outcomes
+from pipeline.evaluation.page import method_figures
 from pipeline.evaluation.page.history import History
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES
 from pipeline.evaluation.page.overview import accuracy_of, overview
 from pipeline.evaluation.page.page import render, write_confusion, write_curves
-from pipeline.evaluation.page.panels import spread
+from pipeline.evaluation.page.panels import Interval, spread
 from pipeline.evaluation.page.results import Results
 from pipeline.params.load import load, validated
 from results import IMAGES, LABELS, N, entries, write_results
@@ -98,10 +99,24 @@ def test_every_method_has_its_figures(page):
         "Guide survival: share of batches in which each guide is kept",
         "images that member i classifies correctly and member j does not",
         "share within the tolerance of the target",
-        "mean probability of the label by their teachers, from the original to the counterfactual",
+        "Counterfactuals for a member: mean probability of the label by their teachers, from the original",
         "Counterfactuals that teach a",
     ):
         assert caption in text
+
+
+@pytest.mark.parametrize(("of", "whose"), [("teacher", "their teachers"), ("student", "the member")])
+def test_the_probability_of_the_label_goes_from_the_original_to_the_counterfactual(
+    tmp_path, compared, monkeypatch, of, whose
+):
+    drawn = []
+    monkeypatch.setattr(method_figures.panels, "intervals", lambda rows, *_: drawn.append(rows) or "")
+    group = next(o for o in compared if o.name == "cooperative")
+    group = replace(group, cost=group.cost | {"parameters": {"cooperative": {"counterfactual_of": of}}})
+    history = History(tmp_path / "results/train/cooperative/history.csv", 0)
+    captions = [caption for caption, _ in METHOD_FIGURES["cooperative"](group, history, tmp_path / "results")]
+    assert drawn == [{"a": Interval(0.65, 0.3, 0.65)}]  # no image of member b was moved
+    assert any(f"probability of the label by {whose}, from" in caption for caption in captions)
 
 
 def test_a_figure_whose_every_bar_is_one_is_not_drawn(tmp_path, compared, page):

@@ -15,7 +15,7 @@ from pipeline.evaluation.study import add_results, collected
 from pipeline.evaluation.table import tables
 from pipeline.params.load import load
 from pipeline.storage.documents import write_json
-from results import entries, write_method, write_results
+from results import entries, write_method, write_results, write_training
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,6 +132,7 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
     for code in ("pipeline", "stages"):
         (tmp_path / code).symlink_to(ROOT / code)
     names = write_results(tmp_path / "results", [0, 1])
+    write_training(tmp_path / "results")
     yaml = YAML()
     document = yaml.load((ROOT / "params.yaml").read_text())
     document["seeds"] = [0, 1]
@@ -152,7 +153,7 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
         reports.append(files(tmp_path / "studies/one/results"))
     assert reports[0] == reports[1]
     table = reports[0]["table.md"].decode()
-    assert all(f"| {name} |" in table for name in names)
+    assert all(f"| {name} |" in table for name in names) and "same by scratch (%)" in table
     assert all(f">{name}<" in reports[0]["accuracy.svg"].decode() for name in set(names) - {"cooperative"})
     page = reports[0]["report.html"].decode()
     assert "Difference to kd" in page and "learning curves" in page and "Reliability on the test" not in page

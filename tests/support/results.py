@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluation import metrics
+from pipeline.evaluation.false_knowledge import describe
 from pipeline.evaluation.predictions import write_predictions
-from pipeline.evaluation.testing import no_predictions, pack, predictions
+from pipeline.evaluation.records import read_evaluation
+from pipeline.evaluation.testing import no_predictions, no_training_answers, pack, predictions, training_answers
 from pipeline.params.schema import Entry
 from pipeline.storage.documents import write_json
 from pipeline.storage.folders import file_digest
@@ -121,3 +123,30 @@ def write_results(results: Path, seeds: list[int], diverged: Mapping[str, Sequen
     for name, kind in kinds.items():
         write_method(results, name, kind, seeds, (diverged or {}).get(name, ()))
     return list(kinds)
+
+
+def drawn(seed: int, n: int = 500, classes: int = 7) -> tuple[np.ndarray, ...]:
+    """Student, teachers, labels and true labels that often agree with each other."""
+    draw = np.random.default_rng(seed)
+    true = draw.integers(0, classes, n)
+    student, teachers, labels = (np.where(draw.random(n) < 0.6, true, draw.integers(0, classes, n)) for _ in range(3))
+    return np.where(draw.random(n) < 0.3, teachers, student), teachers, labels, true
+
+
+def write_training(results: Path, errs: bool = True, noise: bool = True) -> dict[tuple[str, int], tuple]:
+    """Add what `evaluate` says of training images to the results of five methods. Returns the cases."""
+    cases = {}
+    for k, (name, kind) in enumerate({"scratch": 0, "kd": 1, "sdgkd": 1, "orc": 1}.items()):
+        file = results / "eval" / f"{name}.json"
+        content, parts = read_evaluation(file), []
+        for seed in content["seeds"]:
+            student, teachers, labels, true = drawn(10 * k + int(seed), 40, 4)
+            _, _, labels, true = drawn(int(seed), 40, 4)  # the same images for all methods
+            labels = labels if noise else true
+            teachers = (teachers if errs else true) if kind else None
+            cases[name, int(seed)] = student, teachers, labels, true
+            content["seeds"][seed]["training"] = describe(student, teachers, labels, true)
+            parts.append(training_answers(int(seed), np.arange(40), true, student, teachers))
+        write_json(file, content)
+        write_predictions(results / "predictions" / f"{name}.training.parquet", parts or [no_training_answers()])
+    return cases

@@ -103,9 +103,10 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
     }
     if moved:
         label = "mean probability of the label"
+        section = o.cost["parameters"].get(o.name) or {}
+        whose = "the member" if section.get("counterfactual_of") == "student" else "their teachers"
         yield (
-            f"Counterfactuals that teach a member: {label} by their teachers, from the original to the counterfactual "
-            "(dot).",
+            f"Counterfactuals for a member: {label} by {whose}, from the original to the counterfactual (dot).",
             panels.intervals(moved, f"{o.name}: probability of the label", label),
         )
     for term, what in (

@@ -19,10 +19,20 @@ class Results:
         outcomes: The outcomes of all methods, at least one.
         reference: The method to compare with, `report.reference` of params.yaml.
         margin: Percentage points of an equivalent accuracy, `report.margin`.
+        has_predictions: Whether there are predictions; a study does not keep them.
     """
 
-    def __init__(self, results: Path, outcomes: list[Outcome], reference: str, margin: float = MARGIN):
+    def __init__(
+        self,
+        results: Path,
+        outcomes: list[Outcome],
+        reference: str,
+        margin: float = MARGIN,
+        *,
+        has_predictions: bool = True,
+    ):
         self.results, self.outcomes, self.reference, self.margin = results, outcomes, reference, margin
+        self.has_predictions = has_predictions
         self.classes = outcomes[0].classes
         self.ended = [o for o in outcomes if o.seeds]
         self.students = [o for o in self.ended if o.student]
@@ -35,11 +45,6 @@ class Results:
         file, seed = self.results / "predictions" / f"{o.name}.parquet", self.seeds[o.name]
         z, y = read_logits(file, seed, str(o.student), o.correct()[seed][0], len(self.classes))
         return z, y
-
-    @property
-    def has_predictions(self) -> bool:
-        """Whether the predictions are there; a study does not keep them."""
-        return (self.results / "predictions").is_dir()
 
     @property
     def representative(self) -> Outcome | None:
