@@ -132,7 +132,8 @@ def collected(
         study: The folder results/ of the study.
 
     Returns:
-        The methods, the seeds, and the methods that lack some of these, with the seeds that they have.
+        The methods, the seeds, and the methods that lack some of these, with the seeds that they have (none without
+        results).
 
     Raises:
         DataError: If no seed is in most methods of the study, or if a file is damaged.
@@ -151,7 +152,7 @@ def collected(
         raise DataError(f"{study} has no seed of most of its methods: add results by `python -m stages.collect`")
     controls = {name: [control for control in methods[name].controls if control in compared] for name in compared}
     entries = {name: methods[name].model_copy(update={"against": controls[name] or None}) for name in compared}
-    return entries, chosen, {name: of_method for name, of_method in have.items() if name not in compared}
+    return entries, chosen, {name: have.get(name, []) for name in methods if name not in compared}
 
 
 def described(evaluated: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:

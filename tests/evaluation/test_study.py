@@ -72,11 +72,11 @@ def test_an_unfinished_study_compares_the_seeds_that_most_of_its_methods_have(tm
     for name in names[:-1]:
         add_results(name, [0], tmp_path / "results", study)
     add_results(names[0], [1], tmp_path / "results", study)
-    assert compared() == (names[:-1], [0], {})
+    assert compared() == (names[:-1], [0], {names[-1]: []})
     for name in names[1:-2]:
         add_results(name, [1], tmp_path / "results", study)
-    assert compared() == (names[:-2], [0, 1], {names[-2]: [0]})
-    assert compared("orc") == (names[:-1], [0], {})  # the reference is compared in any case
+    assert compared() == (names[:-2], [0, 1], {names[-2]: [0], names[-1]: []})
+    assert compared("orc") == (names[:-1], [0], {names[-1]: []})  # the reference is compared in any case
     with pytest.raises(DataError, match=r"no seed of most of its methods: add results by `python -m stages.collect`$"):
         collected(entries(names), [2], "kd", study)
 
@@ -159,18 +159,20 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
     assert "Difference to kd" in page and "learning curves" in page and "Reliability on the test" not in page
 
 
-def test_tables_and_picture_of_a_committed_study_are_made_again_from_its_results(tmp_path):
+@pytest.mark.parametrize("name", ["cifar100", "cifar100_tuned"])
+def test_tables_and_picture_of_a_committed_study_are_made_again_from_its_results(tmp_path, name):
     for code in ("pipeline", "stages"):
         (tmp_path / code).symlink_to(ROOT / code)
-    results = tmp_path / "studies/cifar100/results"
-    shutil.copytree(ROOT / "studies/cifar100", results.parent)
+    study = f"studies/{name}"
+    results = tmp_path / study / "results"
+    shutil.copytree(ROOT / study, results.parent)
     made = ("table.md", "summary.json", "curves.csv", "accuracy.svg", "report.html")
-    for name in made:
-        (results / name).unlink()
-    done = stage(tmp_path, "report", "--study", "studies/cifar100")
+    for file in made:
+        (results / file).unlink()
+    done = stage(tmp_path, "report", "--study", study)
     assert done.returncode == 0, done.stderr
-    for name in made:
-        assert (results / name).read_bytes() == (ROOT / "studies/cifar100/results" / name).read_bytes(), name
+    for file in made:
+        assert (results / file).read_bytes() == (ROOT / study / "results" / file).read_bytes(), file
 
 
 @pytest.mark.parametrize("command", [("collect", "nowhere"), ("report", "--study", "nowhere")])
