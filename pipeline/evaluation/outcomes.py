@@ -1,4 +1,4 @@
-"""The test results of all methods, as results/eval and results/cost hold them, with what other files add to them.
+"""The test results, costs and trials of all methods, and the errors that `scratch` repeats by coincidence.
 
 The module does not format, draw or load a network, and it imports no torch.
 """
