@@ -40,7 +40,7 @@ def main(
     from pipeline.params.yaml_file import read, write_values
     from pipeline.runtime.launch import is_launched
     from pipeline.runtime.signals import Interrupted
-    from pipeline.tuning.search import MethodSearch, hints, overrides, summary, workers
+    from pipeline.tuning.search import MethodSearch, adoption, summary, workers
     from pipeline.tuning.space import space_of
     from pipeline.tuning.training import Trainer
 
@@ -71,10 +71,11 @@ def main(
                 study = search.run()
                 session, finished = trainer.session, finished + len(study.finished)
                 search = None
-                for line in (*summary(study), *(hints(name, entries[name].controls) if overrides(study) else ())):
+                for line in summary(study, values):
                     print(line)
-                if write and overrides(study):
-                    write_values(FILE, overrides(study))
+                if write and (settings := adoption(study, values)):
+                    write_values(FILE, settings)
+                    values = validated(read(FILE))  # the next entry may be a control that got other weights
                     print(f"  written to {FILE}")
     except (KeyboardInterrupt, Interrupted):
         finished += len(search.study.finished) if search and search.study else 0

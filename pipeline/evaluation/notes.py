@@ -6,6 +6,7 @@ The module formats text from outcomes and labels. It reads no file.
 import numpy as np
 
 from pipeline.evaluation.comparison import no_comparison
+from pipeline.evaluation.loss_weights import differing, matching
 from pipeline.evaluation.outcomes import Outcome
 
 COST = (
@@ -31,6 +32,7 @@ def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, te
     return [
         *([missing] if missing else []),
         *(note for o in outcomes if (note := divergence_note(o))),
+        *(note for o in outcomes if (note := weights_note(o, outcomes))),
         *([teacher_note(teacher_per_seed)] if outcomes[0].n_seeds > 1 else []),
         *([COST] if any(o.seeds for o in outcomes) else []),
         *([NO_FALSE_KNOWLEDGE] if teachers_never_err(outcomes) else []),
@@ -62,6 +64,19 @@ def tuning_note(outcomes: list[Outcome]) -> str:
     budget = f"{low} trials" if low == high else f"different numbers of trials, {low} to {high}"
     rest = f"; the best parameters of {', '.join(unused)} are not adopted" if unused else ""
     return f"tuned on validation: the methods had {budget}{rest}"
+
+
+def weights_note(o: Outcome, outcomes: list[Outcome]) -> str | None:
+    """Return which loss weights of a control differ from those of its method, or None if they are the same."""
+    method = next((other for other in outcomes if other.name == o.weights_of), None)
+    if method is None or not o.seeds or not method.seeds:
+        return None
+    wanted = matching(o.kind, method.kind, method.section, method.guides)
+    if not wanted:
+        return f"warning: {o.name} cannot have the loss weights of {method.name}"
+    wrong = differing(o.section, wanted)
+    has = ", ".join(f"{key} {o.section.get(key)} instead of {value}" for key, value in wrong.items())
+    return f"warning: {o.name} does not have the loss weights of {method.name}: {has}" if wrong else None
 
 
 def divergence_note(o: Outcome) -> str | None:

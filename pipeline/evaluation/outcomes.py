@@ -28,6 +28,7 @@ class Outcome:
         kind: The module in pipeline/methods that implements it.
         control: Whether the method is a control, which the report lists in a table of its own.
         against: The controls that the method names in `methods` of params.yaml.
+        weights_of: The method whose loss weights it has as a control, or None.
         seeds: Maps a seed that ended to its results, as results/eval/NAME.json stores them.
         diverged: Maps a seed that diverged to where it did (pipeline.evaluation.records.Divergence).
         n_images: Number of test images.
@@ -44,6 +45,7 @@ class Outcome:
     kind: str
     control: bool
     against: tuple[str, ...]
+    weights_of: str | None
     seeds: dict[int, dict[str, Any]]
     diverged: dict[int, dict[str, Any]]
     n_images: int
@@ -53,6 +55,16 @@ class Outcome:
     members: list[str]
     by_scratch: dict[int, float] = field(default_factory=dict)
     tuning: Tuning | None = None
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The method's parameters, as params.yaml had them when it was trained."""
+        return self.cost["parameters"].get(self.name) or {}
+
+    @property
+    def guides(self) -> list[str]:
+        """Names of the networks that took part in the training beside the student or the group's members."""
+        return [name for name in self.cost["networks"] if name not in self.final_networks]
 
     @property
     def final_networks(self) -> list[str]:
@@ -150,7 +162,7 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, stu
     """Read the results of every method, in the order of params.yaml.
 
     Args:
-        methods: `methods` of params.yaml: maps a name to its entry, of which `control` and `against` are read.
+        methods: `methods` of params.yaml: maps a name to its entry.
         seeds: The seeds to compare.
         results: The folder results/.
         study: Whether it is that of a study, which keeps no predictions, but shares that were measured on them.
@@ -158,7 +170,7 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, stu
     Raises:
         DataError: If a file or a seed is missing, if a file is damaged, or if the methods were tested on other data.
     """
-    found = [outcome(name, entry.control, entry.controls, seeds, results) for name, entry in methods.items()]
+    found = [outcome(name, entry, seeds, results) for name, entry in methods.items()]
     for other in found[1:]:
         if (other.classes, other.n_images) != (found[0].classes, found[0].n_images):
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
@@ -172,13 +184,12 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, stu
     return [replace(o, by_scratch=measured(o.name, o.seeds, scratch.name, scratch.seeds, results)) for o in found]
 
 
-def outcome(name: str, control: bool, against: tuple[str, ...], seeds: list[int], results: Path) -> Outcome:
+def outcome(name: str, entry: Any, seeds: list[int], results: Path) -> Outcome:
     """Read the results of one method.
 
     Args:
         name: The method's key in `methods` of params.yaml.
-        control: Whether it is a control.
-        against: The controls that it names.
+        entry: Its entry in `methods`.
         seeds: The seeds to read, each of which ended or diverged.
         results: The folder results/.
 
@@ -196,8 +207,9 @@ def outcome(name: str, control: bool, against: tuple[str, ...], seeds: list[int]
     return Outcome(
         name=name,
         kind=evaluated["is"],
-        control=control,
-        against=against,
+        control=entry.control,
+        against=entry.controls,
+        weights_of=entry.weights_of,
         seeds={seed: evaluated["seeds"][str(seed)] for seed in ended},
         diverged=diverged,
         n_images=evaluated["n_images"],

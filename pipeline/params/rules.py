@@ -19,6 +19,7 @@ GROUP = "models/group"
 MEMBERS = "models/members"
 CHAINS = ("models/chains/takd", "models/chains/dgkd")
 RESERVED = ("teacher", "student", "pivot")
+WEIGHTED = ("kd", "takd", "dgkd", "multiteacher", "orc")  # kinds whose loss weights a control can have
 MOST_HINTS = 20  # a search among all networks takes about 30 ms
 
 
@@ -42,7 +43,7 @@ def contradictions(values: dict[str, Any]) -> list[str]:
 
 
 def controlled(values: dict[str, Any]) -> Iterator[str]:
-    """Methods that are their own control, or name one twice.
+    """Methods that are their own control, or name one twice, and controls with weights that they cannot have.
 
     A control that is left out is no mistake: the report has no such row.
     """
@@ -51,6 +52,16 @@ def controlled(values: dict[str, Any]) -> Iterator[str]:
             yield f"methods.{name}.against: must be another entry of methods"
         if len(set(entry.controls)) < len(entry.controls):
             yield f"methods.{name}.against: must name each control once, got {shown(entry.against)}"
+        if entry.weights_of == name:
+            yield f"methods.{name}.weights_of: must be another entry of methods"
+        elif method := values["methods"].get(entry.weights_of):
+            if entry.is_ not in ("kd", "multiteacher") and entry.is_ != method.is_:
+                yield (
+                    f"methods.{name}.weights_of: requires {entry.weights_of} to be of the same kind, {entry.is_}, "
+                    f"got {method.is_}"
+                )
+            elif method.is_ not in WEIGHTED:
+                yield f"methods.{name}.weights_of: must name one of the kinds {', '.join(WEIGHTED)}, got {method.is_}"
 
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:

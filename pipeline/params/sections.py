@@ -186,6 +186,12 @@ class Entry(Section):
         description="the control that its gain must exceed, another entry, or a list of them; optional, default `none`",
     )
 
+    weights_of: OrNone[Name] = Field(
+        default=None,
+        description="for a control: the entry whose loss weights it has. `stages.tune --write` keeps them equal, and "
+        "the report says so if they differ; optional, default `none`",
+    )
+
     @property
     def controls(self) -> tuple[str, ...]:
         """The entries that `against` names."""

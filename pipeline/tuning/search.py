@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.loss_weights import differing, matching
 from pipeline.evaluation.trials import TriedTrial, write_trials
-from pipeline.tuning.space import Space, Values
+from pipeline.params.load import plain
+from pipeline.params.rules import assistants_of
+from pipeline.tuning.space import Space
 from pipeline.tuning.study import Study, Trial, as_text, locked
 from pipeline.tuning.training import Trainer
 
@@ -81,37 +84,54 @@ class MethodSearch:
         write_trials(RESULTS / f"{self.name}.csv", rows)
 
 
-def summary(study: Study) -> list[str]:
-    """The best trial beside that of params.yaml, and how it is adopted."""
+def summary(study: Study, values: dict[str, Any]) -> list[str]:
+    """The best trial beside that of params.yaml, and how it is adopted.  values: all sections of params.yaml."""
     best, given = study.best, next(t for t in study.finished if t.parameters == study.space.given)
     head = f"{study.name}: {len(study.finished)} trials, in {RESULTS / f'{study.name}.csv'}"
     if best is None:
         return [f"{head}: all diverged"]
+    settings = [f"-S {setting}" for setting in adoption(study, values)]
+    adopt = " ".join(["dvc exp run", *settings])
     if best.parameters == given.parameters:
-        return [f"{head}: params.yaml has the best parameters ({best.value:.2f} % on validation)"]
+        same = f"{head}: params.yaml has the best parameters ({best.value:.2f} % on validation)"
+        return [same, *([f"  its controls lack its loss weights: {adopt}"] if settings else [])]
     before = "diverged" if given.value is None else f"{given.value:.2f} %"
     return [
         f"{head}: trial {best.number} is the best on validation, {best.value:.2f} %; params.yaml: {before}",
         f"  {as_text(best.parameters)}",
-        f"  adopt it: {' '.join(['dvc exp run', *(f'-S {override}' for override in overrides(study))])}",
+        f"  adopt it: {adopt}",
+        *hints(study.name, values["methods"]),
     ]
 
 
-def hints(name: str, controls: tuple[str, ...]) -> list[str]:
-    """What else an adoption concerns.  name: of the entry.  controls: that it names."""
+def hints(name: str, entries: dict[str, Any]) -> list[str]:
+    """What else an adoption concerns.  name: of the entry.  entries: `methods` of params.yaml."""
     lines = []
     if name in CHAINS:
         lines.append(f"  the section {name} is also that of the assistants: they are trained again")
-    if controls:
-        lines.append(f"  its controls are tuned by themselves, and keep their loss weights: {', '.join(controls)}")
+    if follow := [other for other, entry in entries.items() if entry.weights_of == name]:
+        lines.append(f"  controls that get its loss weights, and are tuned by themselves: {', '.join(follow)}")
     return lines
 
 
-def overrides(study: Study) -> list[str]:
-    """What `-S` sets to adopt the best trial, e.g. kd.temperature=2.57; empty if params.yaml has it."""
-    values: Values = study.best.parameters if study.best else {}
-    changed = {name: value for name, value in values.items() if value != study.space.given[name]}
-    return [f"{study.name}.{name}={as_yaml(value)}" for name, value in changed.items()]
+def adoption(study: Study, values: dict[str, Any]) -> list[str]:
+    """What `-S` sets to adopt the best trial, e.g. kd.temperature=2.57; empty if params.yaml has it.
+
+    Controls that have the loss weights of this entry (`weights_of`) get those of the best trial.
+    values: all sections of params.yaml.
+    """
+    if study.best is None:
+        return []
+    name, best = study.name, study.best.parameters
+    entry = values["methods"][name]
+    found = [f"{name}.{key}={as_yaml(value)}" for key, value in best.items() if value != study.space.given[key]]
+    guides = ("teacher", *assistants_of(entry.after, values))
+    for other, control in values["methods"].items():
+        if control.weights_of == name:
+            wanted = matching(control.is_, entry.is_, plain(values[name]) | best, guides)
+            differs = differing(plain(values[other]), wanted)
+            found += [f"{other}.{key}={as_yaml(value)}" for key, value in differs.items()]
+    return found
 
 
 def as_yaml(value: Any) -> str:

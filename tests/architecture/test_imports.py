@@ -51,6 +51,7 @@ ALLOWED = {
         "runtime",
         "storage",
         "training",
+        "evaluation.loss_weights",
         "evaluation.trials",
     },
     "export": {"errors", "storage", "data", "models", "estimators.catalog", "evaluation.statistics"},

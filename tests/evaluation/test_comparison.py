@@ -64,6 +64,27 @@ def test_a_method_is_compared_with_each_control_that_it_names(tmp_path):
     assert "vs_left_out" not in {**summarized["orc"], **summarized["sdgkd"]}
 
 
+def test_a_warning_says_which_loss_weights_a_control_lacks(tmp_path):
+    named = entries(write_results(tmp_path / "results", [0, 1]), ("kd",))
+    named["kd"] = named["kd"].model_copy(update={"weights_of": "orc"})
+    guidance = {"normalise": "sum", "guidance": "individual", "promoted": 1, "teachings": {"group": True}}
+
+    def said(**weights):
+        for name, section in {"orc": {"beta": 0.7, **guidance}, "kd": weights}.items():
+            file = tmp_path / f"results/cost/{name}.json"
+            cost = {key: value for key, value in read_cost(file).items() if key != "content.sha256"}
+            write_json(file, cost | {"parameters": {name: section}})
+        warnings = notes(outcomes(named, [0, 1], tmp_path / "results"), "kd", LABELS, True)
+        return [note for note in warnings if "loss weights" in note]
+
+    assert said(ce_weight=0.3, kd_weight=1.4) == []
+    assert said(ce_weight=0.1, kd_weight=1.4) == [
+        "warning: kd does not have the loss weights of orc: ce_weight 0.1 instead of 0.3"
+    ]
+    named["kd"] = named["kd"].model_copy(update={"weights_of": "scratch"})
+    assert said(ce_weight=0.1, kd_weight=1.4) == ["warning: kd cannot have the loss weights of scratch"]
+
+
 @pytest.mark.parametrize("per_seed", [True, False])
 def test_the_notes_say_whether_the_spread_contains_that_of_the_teacher(compared, per_seed):
     said = [note for note in notes(compared, "kd", LABELS, per_seed) if "teacher and" in note or "same teacher" in note]

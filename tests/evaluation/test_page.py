@@ -235,6 +235,7 @@ def test_the_parameters_on_the_page_are_those_of_params_yaml(tmp_path, compared,
     for entry in document["methods"].values():  # the optional keys
         entry.setdefault("control", False)
         entry.setdefault("against", "none")
+        entry.setdefault("weights_of", "none")
     for member in document["cooperative"]["members"].values():
         member |= {"options": {}, "copies": 0}
     assert shown == {name: document[name] for name in shown}

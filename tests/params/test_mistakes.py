@@ -114,6 +114,18 @@ MISTAKES = [
     ("methods.kd.against", ["orc", "orc"], "methods.kd.against: must name each control once, got ['orc', 'orc']"),
     ("methods.kd.against", [], "methods.kd.against: "),
     ("methods.kd.against", 3, "methods.kd.against: "),
+    ("methods.kd_scaled.weights_of", "kd_scaled", "methods.kd_scaled.weights_of: must be another entry of methods"),
+    (
+        "methods.kd_scaled.weights_of",
+        "dkd",
+        "methods.kd_scaled.weights_of: must name one of the kinds kd, takd, dgkd, multiteacher, orc, got dkd",
+    ),
+    (
+        "methods.orc_single.weights_of",
+        "dgkd",
+        "methods.orc_single.weights_of: requires dgkd to be of the same kind, orc, got dgkd",
+    ),
+    ("methods.kd_scaled.weights_of", ["dgkd"], "methods.kd_scaled.weights_of: "),
     ("teacher.per_seed", "yes", "teacher.per_seed: must be"),
     ("methods.kd.after", "models/teachr", "methods.kd.after: kd must start from one of models/teacher"),
     ("methods.kd.after", "models/members", "methods.kd.after: kd must start from one of models/teacher"),
@@ -324,6 +336,12 @@ def test_control_is_an_optional_boolean_of_an_entry():
     whole["methods"]["kd"]["control"] = "yes"
     with pytest.raises(ParamsError, match=r"methods\.kd\.control: must be a valid boolean, got 'yes'"):
         params.validated(whole)
+
+
+def test_a_control_may_have_the_weights_of_a_method_that_is_left_out():
+    whole = document()
+    del whole["methods"]["orc"]
+    assert params.validated(whole)["methods"]["orc_matched"].weights_of == "orc"
 
 
 def test_several_mistakes_are_reported_together():
