@@ -29,6 +29,7 @@ def main(
     from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
     from pipeline.storage.bundle import copy_network, seed_bundle
+    from pipeline.training.seeds import train_seeds
     from pipeline.training.stage import Participants, Stage
 
     p = load("train", chain, f"assistants.{name}", "seeds", "teacher.per_seed")
@@ -57,7 +58,7 @@ def main(
 
     per_seed = p["teacher.per_seed"]
     chosen = p["seeds"] if per_seed else [p["train"].seed]
-    trained = stage.train(chosen if seed is None else [seed], participants)
+    trained = train_seeds(stage, chosen if seed is None else [seed], participants)
 
     def fill(folder: Path) -> None:
         for number, outputs in trained.items():

@@ -14,13 +14,15 @@ def main(
     """Add the seeds of params.yaml to STUDY/results, for every method that is evaluated.
 
     Methods that have no results yet are skipped, and seeds that the study has stay as they are, so that the command
-    may be run as often as methods end. Reads results/eval, results/cost, results/train, results/predictions and
-    results/tune.
+    may be run as often as methods end. Tables of trials on other data than data/prepared are left out. Reads
+    results/eval, results/cost, results/train, results/predictions, results/tune and data/prepared.
     """
     import shutil
 
+    from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
     from pipeline.evaluation.study import add_coincidence, add_results
+    from pipeline.evaluation.trials import data_digest, read_trials
     from pipeline.params.load import load
 
     if not (study / "params.yaml").is_file():
@@ -32,10 +34,14 @@ def main(
             print(f"added: {name} seed {seed}")
             total += 1
     add_coincidence(p["methods"], p["seeds"], Path("results"), study / "results")
-    if Path("results/tune").is_dir():
+    trials = {table: read_trials(table) for table in sorted(Path("results/tune").glob("*.csv"))}
+    data = data_digest(Prepared.read(Path("data/prepared"))) if trials else None
+    for table, rows in trials.items():
+        if any(row.data != data for row in rows):
+            print(f"left out: {table}, whose trials are of other data")
+            continue
         (study / "results/tune").mkdir(parents=True, exist_ok=True)
-        for table in Path("results/tune").glob("*.csv"):
-            shutil.copyfile(table, study / "results/tune" / table.name)
+        shutil.copyfile(table, study / "results/tune" / table.name)
     print(f"{study}: {total} seed{'' if total == 1 else 's'} added")
 
 

@@ -29,6 +29,7 @@ def main(
     from pipeline.storage.atomic import replace_folder
     from pipeline.storage.bundle import bundle_path, read_diverged
     from pipeline.training.outputs import join_cost, join_history
+    from pipeline.training.seeds import train_seeds
     from pipeline.training.stage import Participants, Stage
 
     p = load("train", "student.arch", "seeds", f"methods.{method}.is", f"methods.{method}.after", method)
@@ -49,7 +50,7 @@ def main(
 
         return distillation(method, kind, p[method], student=p["student.arch"], bundle=bundle_path(after, seed))
 
-    outputs = stage.train(p["seeds"] if seed is None else [seed], participants)
+    outputs = train_seeds(stage, p["seeds"] if seed is None else [seed], participants)
     if not is_main_process():
         return
     diverged = {number: at for number, done in outputs.items() if (at := read_diverged(done / "networks"))}

@@ -21,6 +21,7 @@ def main(seed: Seed = None) -> None:
     from pipeline.params.rules import uses_members
     from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
+    from pipeline.training.seeds import train_seeds
     from pipeline.training.stage import Participants, Stage
 
     p = load("train", "student.arch", "seeds", "methods", "cooperative.members")
@@ -59,7 +60,7 @@ def main(seed: Seed = None) -> None:
         about = {"method": "members", "members": list(members)}
         return Participants(Scratch(label_smoothing=0.0), networks, about, student_arch=p["student.arch"])
 
-    trained = stage.train(p["seeds"] if seed is None else [seed], participants)
+    trained = train_seeds(stage, p["seeds"] if seed is None else [seed], participants)
 
     def fill(folder: Path) -> None:
         for number, outputs in trained.items():

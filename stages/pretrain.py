@@ -18,6 +18,7 @@ def main(seed: Seed = None) -> None:
     from pipeline.params.load import load, runtime
     from pipeline.runtime.launch import is_main_process
     from pipeline.storage.atomic import replace_folder
+    from pipeline.training.seeds import train_seeds
     from pipeline.training.stage import Participants, Stage
 
     p = load("train", "teacher", "seeds", "data.teacher_share", "data.seed")
@@ -56,7 +57,7 @@ def main(seed: Seed = None) -> None:
         return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about, student_arch=teacher.arch)
 
     chosen = [p["train"].seed] if teacher.shared else p["seeds"]
-    trained = stage.train(chosen if seed is None else [seed], participants)
+    trained = train_seeds(stage, chosen if seed is None else [seed], participants)
 
     def fill(folder: Path) -> None:
         for number, outputs in trained.items():

@@ -34,6 +34,7 @@ def main(
     from pipeline.evaluation.page.results import Results
     from pipeline.evaluation.study import collected
     from pipeline.evaluation.table import WIDTH, markdown, tables
+    from pipeline.evaluation.trials import data_digest
     from pipeline.params.load import load
     from pipeline.storage.atomic import replace_file
     from pipeline.storage.documents import write_plain_json
@@ -49,7 +50,8 @@ def main(
     methods, seeds, unfinished = p["methods"], p["seeds"], {}
     if study is not None:
         methods, seeds, unfinished = collected(methods, seeds, reference, folder)
-    compared = outcomes(methods, seeds, folder, study=study is not None)
+    of_data = data_digest(data) if data else None
+    compared = outcomes(methods, seeds, folder, study=study is not None, data=of_data)
     parts = tables(compared, reference, margin)
     lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)
     if unfinished:

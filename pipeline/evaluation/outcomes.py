@@ -158,7 +158,9 @@ class Outcome:
         return f"network {where['network']}, {leg}epoch {where['epoch']}, step {where['step']}"
 
 
-def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, study: bool = False) -> list[Outcome]:
+def outcomes(
+    methods: Mapping[str, Any], seeds: list[int], results: Path, *, study: bool = False, data: str | None = None
+) -> list[Outcome]:
     """Read the results of every method, in the order of params.yaml.
 
     Args:
@@ -166,11 +168,12 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, stu
         seeds: The seeds to compare.
         results: The folder results/.
         study: Whether it is that of a study, which keeps no predictions, but shares that were measured on them.
+        data: The digest of the data (pipeline.evaluation.trials), so that trials on other data do not count, or None.
 
     Raises:
         DataError: If a file or a seed is missing, if a file is damaged, or if the methods were tested on other data.
     """
-    found = [outcome(name, entry, seeds, results) for name, entry in methods.items()]
+    found = [outcome(name, entry, seeds, results, data) for name, entry in methods.items()]
     for other in found[1:]:
         if (other.classes, other.n_images) != (found[0].classes, found[0].n_images):
             names = " and ".join(str(results / "eval" / f"{o.name}.json") for o in (found[0], other))
@@ -184,7 +187,7 @@ def outcomes(methods: Mapping[str, Any], seeds: list[int], results: Path, *, stu
     return [replace(o, by_scratch=measured(o.name, o.seeds, scratch.name, scratch.seeds, results)) for o in found]
 
 
-def outcome(name: str, entry: Any, seeds: list[int], results: Path) -> Outcome:
+def outcome(name: str, entry: Any, seeds: list[int], results: Path, data: str | None = None) -> Outcome:
     """Read the results of one method.
 
     Args:
@@ -192,6 +195,7 @@ def outcome(name: str, entry: Any, seeds: list[int], results: Path) -> Outcome:
         entry: Its entry in `methods`.
         seeds: The seeds to read, each of which ended or diverged.
         results: The folder results/.
+        data: The digest of the data, or None to count trials on any data.
 
     Raises:
         DataError: If a file or a seed is missing, or if a file is damaged.
@@ -217,7 +221,7 @@ def outcome(name: str, entry: Any, seeds: list[int], results: Path) -> Outcome:
         cost=cost,
         student=evaluated["student"],
         members=evaluated["members"],
-        tuning=read_tuning(results / "tune", name, cost["parameters"].get(name) or {}),
+        tuning=read_tuning(results / "tune", name, cost["parameters"].get(name) or {}, data),
     )
 
 

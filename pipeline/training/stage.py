@@ -6,7 +6,7 @@ This module imports neither torch nor timm, so a stage that finds all its seeds 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.prepared import Prepared
 from pipeline.errors import DataError
-from pipeline.parallel.seeds import on_cluster, train_on_cluster
 from pipeline.runtime import launch
 from pipeline.storage.bundle import Bundle
 from pipeline.storage.checkpoints import Checkpoint, store_root
@@ -139,27 +138,6 @@ class Stage:
         if not folder.exists():
             link_tree(checkpoint.finished, folder)
         return folder
-
-    def train(self, seeds: Sequence[int], participants: Callable[[int], Participants]) -> dict[int, Path]:
-        """A folder of outputs for each seed: those of the store, and those that are trained now.
-
-        participants: of a seed; called only if it must be trained.
-        """
-        # Of several ranks each might find something else, so rank 0 decides within the session.
-        found = {} if launch.is_launched() else {seed: self.find(seed) for seed in seeds}
-        outputs = {seed: folder for seed, folder in found.items() if folder is not None}
-        missing = [seed for seed in seeds if seed not in outputs]
-        if missing and on_cluster():
-            train_on_cluster(self.command, self.label, missing, self.runtime.threads)
-            outputs |= {seed: folder for seed in missing if (folder := self.find(seed)) is not None}
-            missing = [seed for seed in missing if seed not in outputs]  # if another run has evicted one meanwhile
-        if missing:
-            launch.begin(self.runtime, *self.command)
-            from pipeline.training.session import Session
-
-            session = Session(self)
-            outputs |= {seed: session.train(seed, participants(seed)) for seed in missing}
-        return {seed: outputs[seed] for seed in seeds}
 
 
 def content_of(bundle: Path | None) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.loss_weights import differing, matching
-from pipeline.evaluation.trials import TriedTrial, write_trials
+from pipeline.evaluation.trials import TriedTrial, data_digest, write_trials
 from pipeline.params.load import plain
 from pipeline.params.rules import assistants_of
 from pipeline.tuning.space import Space
@@ -80,7 +80,8 @@ class MethodSearch:
     def write(self) -> None:
         """Write results/tune/METHOD.csv."""
         assert self.study is not None
-        rows = [TriedTrial(t.number, t.parameters, t.value, t.seeds) for t in self.study.finished]
+        data = data_digest(self.trainer.stage.data)
+        rows = [TriedTrial(t.number, t.parameters, t.value, t.seeds, data) for t in self.study.finished]
         write_trials(RESULTS / f"{self.name}.csv", rows)
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_package_dependencies_are_acyclic():
 
     for package in ALLOWED:
         below(package)
+
+
+def test_no_two_modules_import_each_other_directly_or_indirectly():
+    modules = {}
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        *parents, name = path.relative_to(ROOT).with_suffix("").parts
+        modules[".".join(parents if name == "__init__" else [*parents, name])] = path
+    TopologicalSorter({name: imports(path) - {name} for name, path in modules.items()}).prepare()
 
 
 def test_every_package_is_in_the_table():

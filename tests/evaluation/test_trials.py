@@ -1,20 +1,28 @@
 """The table of trials is read as it was written, and the report says what it holds."""
 
+from pathlib import Path
+
 import pytest
 
+from pipeline.data.prepare import prepare
+from pipeline.data.prepared import Prepared
+from pipeline.data.sources.digits import Digits
 from pipeline.errors import DataError
 from pipeline.evaluation.notes import notes
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.table import tables
-from pipeline.evaluation.trials import TriedTrial, best_trial, read_trials, read_tuning, write_trials
+from pipeline.evaluation.trials import TriedTrial, best_trial, data_digest, read_trials, read_tuning, write_trials
+from pipeline.params.load import load
 from pipeline.storage.documents import read_json, write_json
 from pipeline.storage.records import MethodCost
 from results import LABELS, entries, write_results
 
+ROOT = Path(__file__).parents[2]
+DATA, OTHER = "0123456789abcdef", "fedcba9876543210"
 TRIALS = [
-    TriedTrial(1, {"temperature": 4.0, "normalise": "sum", "on": True}, 91.0, {100: 90.0, 101: 92.0}),
-    TriedTrial(2, {"temperature": 1.71, "normalise": "mean", "on": False}, None, {100: None, 101: 95.5}),
-    TriedTrial(3, {"temperature": 1e-05, "normalise": "mean", "on": True}, 93.125, {100: 93.0, 101: 93.25}),
+    TriedTrial(1, {"temperature": 4.0, "normalise": "sum", "on": True}, 91.0, {100: 90.0, 101: 92.0}, DATA),
+    TriedTrial(2, {"temperature": 1.71, "normalise": "mean", "on": False}, None, {100: None, 101: 95.5}, DATA),
+    TriedTrial(3, {"temperature": 1e-05, "normalise": "mean", "on": True}, 93.125, {100: 93.0, 101: 93.25}, DATA),
 ]
 
 
@@ -22,8 +30,8 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     write_trials(tmp_path / "tune" / "kd.csv", TRIALS)
     assert read_trials(tmp_path / "tune" / "kd.csv") == TRIALS
     text = (tmp_path / "tune" / "kd.csv").read_text().splitlines()
-    assert text[0] == "trial,temperature,normalise,on,validation,seed-100,seed-101,state"
-    assert text[2] == "2,1.71,mean,false,,,95.5,diverged"
+    assert text[0] == "trial,temperature,normalise,on,validation,seed-100,seed-101,state,data"
+    assert text[2] == f"2,1.71,mean,false,,,95.5,diverged,{DATA}"
 
 
 def test_the_best_is_the_highest_that_ended():
@@ -35,14 +43,16 @@ def test_the_best_is_the_highest_that_ended():
     [
         "",
         "trial,temperature\n1,4.0\n",
-        "trial,temperature,validation,seed-100,state\n",
-        "trial,temperature,validation,seed-100,state\n1,4.0,90.0,90.0\n",
-        "trial,temperature,validation,seed-100,state\n2,4.0,90.0,90.0,complete\n",
-        "trial,temperature,validation,seed-100,state\n1,4.0,190.0,90.0,complete\n",
-        "trial,temperature,validation,seed-100,state\n1,4.0,nan,90.0,complete\n",
-        "trial,temperature,validation,seed-100,state\n1,4.0,,90.0,complete\n",
-        "trial,temperature,validation,seed-x,state\n1,4.0,90.0,90.0,complete\n",
-        "trial,temperature,validation,seed-100,state\n1,4.0,90.0,90.0,running\n",
+        "trial,temperature,validation,seed-100,state,data\n",
+        "trial,temperature,validation,seed-100,state,data\n1,4.0,90.0,90.0\n",
+        "trial,temperature,validation,seed-100,state,data\n2,4.0,90.0,90.0,complete,0123456789abcdef\n",
+        "trial,temperature,validation,seed-100,state,data\n1,4.0,190.0,90.0,complete,0123456789abcdef\n",
+        "trial,temperature,validation,seed-100,state,data\n1,4.0,nan,90.0,complete,0123456789abcdef\n",
+        "trial,temperature,validation,seed-100,state,data\n1,4.0,,90.0,complete,0123456789abcdef\n",
+        "trial,temperature,validation,seed-x,state,data\n1,4.0,90.0,90.0,complete,0123456789abcdef\n",
+        "trial,temperature,validation,seed-100,state,data\n1,4.0,90.0,90.0,running,0123456789abcdef\n",
+        "trial,temperature,validation,seed-100,state,data\n1,4.0,90.0,90.0,complete,digits\n",
+        "trial,temperature,validation,seed-100,state\n1,4.0,90.0,90.0,complete\n",
         "\udcff",
     ],
 )
@@ -68,6 +78,32 @@ def test_only_the_best_parameters_count_as_adopted(tmp_path):
         tuning = read_tuning(tmp_path, "kd", {**parameters, "label_smoothing": 0.0})
         assert tuning is not None and tuning.trials == 3
         assert tuning.adopted == (row is TRIALS[2]) and tuning.reported == row
+
+
+def test_the_tables_of_the_default_are_of_its_data(tmp_path):
+    data = load("data", file=ROOT / "params.yaml")["data"]
+    prepare(Digits(), data, tmp_path / "prepared")
+    digest = data_digest(Prepared.read(tmp_path / "prepared"))
+    files = list((ROOT / "results/tune").glob("*.csv"))
+    assert files and {row.data for file in files for row in read_trials(file)} == {digest}
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"limit": 300}, {"label_noise": 0.1}, {"validation": 300}])
+def test_the_digest_changes_with_what_trials_learn_from(tmp_path, change):
+    data = load("data", file=ROOT / "params.yaml")["data"]
+    for name, values in {"one": data, "other": data.model_copy(update=change)}.items():
+        prepare(Digits(), values, tmp_path / name)
+    one, other = (data_digest(Prepared.read(tmp_path / name)) for name in ("one", "other"))
+    assert one != other
+
+
+def test_trials_on_other_data_do_not_count(tmp_path):
+    write_trials(tmp_path / "kd.csv", TRIALS)
+    adopted = TRIALS[2].parameters
+    for data in (DATA, None):
+        tuning = read_tuning(tmp_path, "kd", adopted, data)
+        assert tuning is not None and tuning.trials == 3 and tuning.adopted
+    assert read_tuning(tmp_path, "kd", adopted, OTHER) is None
 
 
 @pytest.fixture

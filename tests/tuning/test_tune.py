@@ -138,6 +138,20 @@ def test_the_best_is_adopted_as_dvc_writes_it_and_the_report_says_so(undisturbed
     assert table(fresh) == undisturbed["kd"]
 
 
+def test_trials_on_other_data_do_not_count(undisturbed, fresh):
+    (fresh.folder / "results/tune/kd.csv").write_text(undisturbed["kd"])
+    fresh.dvc("repro", "report")
+    assert "| kd | 3 |" in (fresh.folder / "results/table.md").read_text()
+    fresh.set("data.seed", 1)
+    fresh.dvc("repro", "report")
+    text = (fresh.folder / "results/table.md").read_text()
+    assert "not tuned: every method has the parameters" in text and "| kd | 3 |" not in text
+    (fresh.folder / "study").mkdir()
+    shutil.copyfile(fresh.folder / "params.yaml", fresh.folder / "study/params.yaml")
+    assert "left out: results/tune/kd.csv, whose trials are of other data" in fresh.stage("collect", "study").stdout
+    assert not (fresh.folder / "study/results/tune").exists()
+
+
 def test_dvc_repro_runs_with_and_without_tables(undisturbed, fresh):
     tables = fresh.folder / "results/tune"
     assert ran(fresh.dvc("repro", "report").stdout) == []
