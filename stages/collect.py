@@ -28,16 +28,17 @@ def main(
     if not (study / "params.yaml").is_file():
         raise DataError(f"{study} is not a study: {study / 'params.yaml'} is missing")
     p = load("methods", "seeds")
+    tables = [file for name in p["methods"] if (file := Path("results/tune", f"{name}.csv")).is_file()]
+    trials = {table: read_trials(table) for table in tables}
+    data = data_digest(Prepared.read(Path("data/prepared"))) if tables else None
     total = 0
     for name in p["methods"]:
         for seed in add_results(name, p["seeds"], Path("results"), study / "results"):
             print(f"added: {name} seed {seed}")
             total += 1
     add_coincidence(p["methods"], p["seeds"], Path("results"), study / "results")
-    trials = {table: read_trials(table) for table in sorted(Path("results/tune").glob("*.csv"))}
-    data = data_digest(Prepared.read(Path("data/prepared"))) if trials else None
-    for table, rows in trials.items():
-        if any(row.data != data for row in rows):
+    for table in tables:
+        if any(row.data != data for row in trials[table]):
             print(f"left out: {table}, whose trials are of other data")
             continue
         (study / "results/tune").mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def main(
     from pipeline.params.yaml_file import read, write_values
     from pipeline.runtime.launch import is_launched
     from pipeline.runtime.signals import Interrupted
-    from pipeline.tuning.search import MethodSearch, adoption, summary, workers
+    from pipeline.tuning.search import MethodSearch, adoption, after_their_methods, sections_of, summary, workers
     from pipeline.tuning.space import space_of
     from pipeline.tuning.training import Trainer
 
@@ -61,7 +61,7 @@ def main(
     search: MethodSearch | None = None
     try:
         with workers(jobs, values) as cluster:
-            for name in names:
+            for name in after_their_methods(names, entries):
                 space = space_of(values[name], control=entries[name].control)
                 if not space.searched:
                     print(f"{name}: not tuned: {'; '.join(space.left_out) or 'it has no parameter to search'}")
@@ -71,11 +71,13 @@ def main(
                 study = search.run()
                 session, finished = trainer.session, finished + len(study.finished)
                 search = None
-                for line in summary(study, values):
+                settings = adoption(study, values, trainer.stage.data.meta.num_classes)
+                for line in summary(study, settings):
                     print(line)
-                if write and (settings := adoption(study, values)):
+                if write and settings:
                     write_values(FILE, settings)
-                    values = validated(read(FILE))  # the next entry may be a control that got other weights
+                    written = validated(read(FILE))  # the next entry may be a control that got other weights
+                    values |= {section: written[section] for section in sections_of(settings)}
                     print(f"  written to {FILE}")
     except (KeyboardInterrupt, Interrupted):
         finished += len(search.study.finished) if search and search.study else 0

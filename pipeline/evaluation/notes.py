@@ -71,7 +71,13 @@ def weights_note(o: Outcome, outcomes: list[Outcome]) -> str | None:
     method = next((other for other in outcomes if other.name == o.weights_of), None)
     if method is None or not o.seeds or not method.seeds:
         return None
-    wanted = matching(o.kind, method.kind, method.section, method.guides)
+    try:
+        wanted = matching(o.kind, method.kind, method.section, method.others, len(o.classes))
+    except KeyError as error:  # of an older version
+        return (
+            f"warning: the results of {method.name} lack its parameter {error.args[0]}, so that its loss weights are "
+            f"not compared with those of {o.name}"
+        )
     if not wanted:
         return f"warning: {o.name} cannot have the loss weights of {method.name}"
     wrong = differing(o.section, wanted)

@@ -62,7 +62,7 @@ class Outcome:
         return self.cost["parameters"].get(self.name) or {}
 
     @property
-    def guides(self) -> list[str]:
+    def others(self) -> list[str]:
         """Names of the networks that took part in the training beside the student or the group's members."""
         return [name for name in self.cost["networks"] if name not in self.final_networks]
 

@@ -58,13 +58,18 @@ class Tuning:
 
 
 def data_digest(data: Prepared) -> str:
-    """What trials learn from, in 16 digits: the images and labels of the training and validation split."""
+    """What trials learn from, in 16 digits: the images and labels of the training and validation split.
+
+    Of streamed images it holds paths and sizes of the files, and the size in pixels, in place of the pixels.
+    """
     digest = hashlib.sha256()
     for split in ("train", "validation"):
-        digest.update(data.meta.sha256.get(split, "").encode())
+        if data.meta.root is None:
+            digest.update(data.meta.sha256[split].encode())
+        else:
+            files = data.table.filter(data.table["split"] == split)
+            digest.update(repr([data.meta.image_size, *files.select("source", "size").iter_rows()]).encode())
         digest.update(data.labels(split).tobytes())
-        if data.meta.root is not None:  # streamed
-            digest.update("\n".join(data.table.filter(data.table["split"] == split)["source"]).encode())
     return digest.hexdigest()[:16]
 
 

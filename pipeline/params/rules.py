@@ -9,7 +9,7 @@ from pipeline.estimators.catalog import is_estimator
 from pipeline.models.names import known, nearest
 from pipeline.params.estimators import estimators
 from pipeline.params.group import MembersByRule
-from pipeline.params.messages import shown
+from pipeline.params.messages import hint, shown
 from pipeline.params.schema import DGKD, DML, ORC
 from pipeline.params.tables import tables
 
@@ -52,16 +52,25 @@ def controlled(values: dict[str, Any]) -> Iterator[str]:
             yield f"methods.{name}.against: must be another entry of methods"
         if len(set(entry.controls)) < len(entry.controls):
             yield f"methods.{name}.against: must name each control once, got {shown(entry.against)}"
-        if entry.weights_of == name:
-            yield f"methods.{name}.weights_of: must be another entry of methods"
-        elif method := values["methods"].get(entry.weights_of):
-            if entry.is_ not in ("kd", "multiteacher") and entry.is_ != method.is_:
-                yield (
-                    f"methods.{name}.weights_of: requires {entry.weights_of} to be of the same kind, {entry.is_}, "
-                    f"got {method.is_}"
-                )
-            elif method.is_ not in WEIGHTED:
-                yield f"methods.{name}.weights_of: must name one of the kinds {', '.join(WEIGHTED)}, got {method.is_}"
+        yield from weights_of(name, entry, values)
+
+
+def weights_of(name: str, entry: Any, values: dict[str, Any]) -> Iterator[str]:
+    """A control with loss weights that it cannot have."""
+    of, where = entry.weights_of, f"methods.{name}.weights_of"
+    if of is None:
+        return
+    if of == name:
+        yield f"{where}: must be another entry of methods"
+    elif not entry.control:
+        yield f"{where}: requires methods.{name}.control to be true"
+    elif of not in values["methods"] and of not in values:  # the section of an entry that is left out may remain
+        yield f"{where}: there is no section {shown(of)}{hint(of, values['methods'])}"
+    elif method := values["methods"].get(of):
+        if entry.is_ not in ("kd", "multiteacher") and entry.is_ != method.is_:
+            yield f"{where}: requires {of} to be of the same kind, {entry.is_}, got {method.is_}"
+        elif method.is_ not in WEIGHTED:
+            yield f"{where}: must name one of the kinds {', '.join(WEIGHTED)}, got {method.is_}"
 
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:

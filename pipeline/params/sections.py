@@ -188,8 +188,8 @@ class Entry(Section):
 
     weights_of: OrNone[Name] = Field(
         default=None,
-        description="for a control: the entry whose loss weights it has. `stages.tune --write` keeps them equal, and "
-        "the report says so if they differ; optional, default `none`",
+        description="of a control: the entry whose loss weights it has (docs/methods.md). `stages.tune --write` sets "
+        "them with those of that entry, and the report warns if they differ; optional, default `none`",
     )
 
     @property

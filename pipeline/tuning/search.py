@@ -1,6 +1,7 @@
 """The search of one entry of `methods`: trials are asked, trained, kept and written to its table."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,58 +86,75 @@ class MethodSearch:
         write_trials(RESULTS / f"{self.name}.csv", rows)
 
 
-def summary(study: Study, values: dict[str, Any]) -> list[str]:
-    """The best trial beside that of params.yaml, and how it is adopted.  values: all sections of params.yaml."""
+def summary(study: Study, adopted: list[str]) -> list[str]:
+    """The best trial beside that of params.yaml, and how it is adopted.  adopted: what `adoption` sets."""
     best, given = study.best, next(t for t in study.finished if t.parameters == study.space.given)
     head = f"{study.name}: {len(study.finished)} trials, in {RESULTS / f'{study.name}.csv'}"
     if best is None:
         return [f"{head}: all diverged"]
-    settings = [f"-S {setting}" for setting in adoption(study, values)]
-    adopt = " ".join(["dvc exp run", *settings])
+    adopt = " ".join(["dvc exp run", *(f"-S {shlex.quote(setting)}" for setting in adopted)])
     if best.parameters == given.parameters:
-        same = f"{head}: params.yaml has the best parameters ({best.value:.2f} % on validation)"
-        return [same, *([f"  its controls lack its loss weights: {adopt}"] if settings else [])]
+        line = f"{head}: params.yaml has the best parameters ({best.value:.2f} % on validation)"
+        return [line, *([f"  its controls lack its loss weights: {adopt}"] if adopted else [])]
     before = "diverged" if given.value is None else f"{given.value:.2f} %"
     return [
         f"{head}: trial {best.number} is the best on validation, {best.value:.2f} %; params.yaml: {before}",
         f"  {as_text(best.parameters)}",
         f"  adopt it: {adopt}",
-        *hints(study.name, values["methods"]),
+        *hints(study.name, adopted),
     ]
 
 
-def hints(name: str, entries: dict[str, Any]) -> list[str]:
-    """What else an adoption concerns.  name: of the entry.  entries: `methods` of params.yaml."""
+def hints(name: str, adopted: list[str]) -> list[str]:
+    """What else an adoption concerns.  name: of the entry.  adopted: what `adoption` sets."""
     lines = []
     if name in CHAINS:
         lines.append(f"  the section {name} is also that of the assistants: they are trained again")
-    if follow := [other for other, entry in entries.items() if entry.weights_of == name]:
-        lines.append(f"  controls that get its loss weights, and are tuned by themselves: {', '.join(follow)}")
+    if controls := [section for section in sections_of(adopted) if section != name]:
+        lines.append(f"  controls that get its loss weights, and are to be tuned after it: {', '.join(controls)}")
     return lines
 
 
-def adoption(study: Study, values: dict[str, Any]) -> list[str]:
+def sections_of(settings: list[str]) -> list[str]:
+    """The sections that settings change, e.g. kd of kd.temperature=2.57, each once."""
+    return list(dict.fromkeys(setting.split(".")[0] for setting in settings))
+
+
+def adoption(study: Study, values: dict[str, Any], n_classes: int) -> list[str]:
     """What `-S` sets to adopt the best trial, e.g. kd.temperature=2.57; empty if params.yaml has it.
 
     Controls that have the loss weights of this entry (`weights_of`) get those of the best trial.
-    values: all sections of params.yaml.
+    values: all sections of params.yaml.  n_classes: of the data.
     """
     if study.best is None:
         return []
     name, best = study.name, study.best.parameters
     entry = values["methods"][name]
     found = [f"{name}.{key}={as_yaml(value)}" for key, value in best.items() if value != study.space.given[key]]
-    guides = ("teacher", *assistants_of(entry.after, values))
+    section, chain = plain(values[name]) | best, assistants_of(entry.after, values)
+    others = list(chain or values["assistants"]) if section.get("group") == "auto" else [*section.get("group", chain)]
     for other, control in values["methods"].items():
         if control.weights_of == name:
-            wanted = matching(control.is_, entry.is_, plain(values[name]) | best, guides)
+            wanted = matching(control.is_, entry.is_, section, ("teacher", *others), n_classes)
             differs = differing(plain(values[other]), wanted)
             found += [f"{other}.{key}={as_yaml(value)}" for key, value in differs.items()]
     return found
 
 
+def after_their_methods(names: list[str], entries: dict[str, Any]) -> list[str]:
+    """The entries in their order, but each control after the one whose loss weights it gets."""
+    ordered, left = [], list(names)
+    while left:
+        of = [entries[name].weights_of for name in left]
+        k = next((k for k, name in enumerate(of) if name not in left), 0)  # 0: two that name each other
+        ordered.append(left.pop(k))
+    return ordered
+
+
 def as_yaml(value: Any) -> str:
     """A value as `-S` takes it."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{as_yaml(item)}' for key, item in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

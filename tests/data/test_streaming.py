@@ -17,6 +17,7 @@ from pipeline.data.sources.open import open_source
 from pipeline.data.sources.streamed import write_manifest
 from pipeline.data.streaming import StreamedViews
 from pipeline.errors import DataError
+from pipeline.evaluation.trials import data_digest
 from pipeline.methods.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,15 @@ def test_prepare_writes_names_and_no_pixel(tmp_path, images):
     assert data.meta.counts == {"train": 24, "validation": 24, "test": 24}
     assert data.meta.image_size == (16, 16) and data.meta.root == str(images)
     assert data.table["size"].to_list()[0] == (images / data.table["source"][0]).stat().st_size
+
+
+def test_the_digest_of_trials_changes_with_the_images(tmp_path, images):
+    first = data_digest(streamed(tmp_path, images))
+    assert data_digest(streamed(tmp_path, images)) == first != data_digest(streamed(tmp_path, images, image_size=20))
+    file = images / "train" / next((images / "train").iterdir()).name
+    image = sorted(file.iterdir())[0]
+    image.write_bytes(image.read_bytes() + b" ")
+    assert data_digest(streamed(tmp_path, images)) != first
 
 
 def test_the_manifest_follows_names_sizes_and_times(tmp_path, images):

@@ -81,6 +81,11 @@ def test_a_warning_says_which_loss_weights_a_control_lacks(tmp_path):
     assert said(ce_weight=0.1, kd_weight=1.4) == [
         "warning: kd does not have the loss weights of orc: ce_weight 0.1 instead of 0.3"
     ]
+    guidance.pop("guidance")
+    assert said(ce_weight=0.1, kd_weight=1.4) == [
+        "warning: the results of orc lack its parameter guidance, so that its loss weights are not compared with those "
+        "of kd"
+    ]
     named["kd"] = named["kd"].model_copy(update={"weights_of": "scratch"})
     assert said(ce_weight=0.1, kd_weight=1.4) == ["warning: kd cannot have the loss weights of scratch"]
 

@@ -12,6 +12,7 @@ from pipeline.evaluation.loss_weights import differing, loss_weights, matching
 from pipeline.methods.orc import ORC
 
 GUIDES = ("teacher", "ta1", "ta2")
+CLASSES = 3  # of the networks of `toy_step`
 LAM = {"teacher": 0.7, "ta1": 0.2, "ta2": 0.5}
 
 
@@ -47,11 +48,12 @@ def student_weights(s, method, guides):
         ("dgkd", replace(DGKD_, lam=0.7, drop="one"), GUIDES),
         ("dgkd", replace(DGKD_, lam=0.7, drop="one", drop_teacher=True), GUIDES),
         ("dgkd", replace(DGKD_, lam=0.7, survival=0.0), GUIDES),
+        ("dgkd", replace(DGKD_, lam=LAM, normalise="released"), GUIDES),
     ],
 )
 def test_they_are_the_weights_of_a_step(toy_step, kind, method, guides):
     measured = student_weights(toy_step(["student"], guides), method, guides)
-    assert loss_weights(kind, section(method), guides) == pytest.approx(measured)
+    assert loss_weights(kind, section(method), guides, CLASSES) == pytest.approx(measured)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +64,14 @@ def test_they_are_the_weights_of_a_step(toy_step, kind, method, guides):
         {"guidance": "ensemble"},
         {"promoted": 2},
         {"promoted": 2, "normalise": "mean"},
+        {"promoted": 2, "guidance": "ensemble"},
+        {"promoted": 3},
+        {"promoted": 3, "teachings": {"intensive": True, "private": False, "group": True}},
         {"teachings": {"intensive": True, "private": True, "group": False}},
     ],
 )
-def test_they_are_those_of_a_student_of_orc_that_is_not_promoted(toy_step, changed):
+@pytest.mark.parametrize("students", [("student", "ta1", "ta2"), ("student",)])
+def test_they_are_those_of_a_student_of_orc_that_is_not_promoted_if_not_all_are(toy_step, changed, students):
     class KDOfOne(ORC):
         """ORC whose KD terms are one, so that a loss is its weight."""
 
@@ -73,7 +79,6 @@ def test_they_are_those_of_a_student_of_orc_that_is_not_promoted(toy_step, chang
             return 0 * z_s.sum() + 1
 
     method = KDOfOne(**vars(replace(ORC_, beta=0.6, **changed)))
-    students = ("student", "ta1", "ta2")
     s = toy_step([*students, "pivot"])
     ce = {}
     for name in students:
@@ -81,9 +86,10 @@ def test_they_are_those_of_a_student_of_orc_that_is_not_promoted(toy_step, chang
         ce[name] = float(cross_entropy(s.nets[name](s.batch.x).detach(), s.batch.y))
         s.nets[name].module.load_state_dict(state)
     updates = s.run(method, Leg((*students, "pivot")))
-    name, terms = next((name, terms) for name, terms in updates[-1].items() if s.notes[name, "promoted"] == 0)
+    name, terms = next(iter(updates[-1].items()))  # of those that are not promoted, if any
     measured = terms.pop("ce") / ce[name], sum(terms.values())
-    assert loss_weights("orc", section(replace(ORC_, beta=0.6, **changed)), ()) == pytest.approx(measured)
+    found = loss_weights("orc", section(replace(ORC_, beta=0.6, **changed)), s.nets.keys() - {"student"}, CLASSES)
+    assert found == pytest.approx(measured)
 
 
 def test_dgkd_that_drops_guides_has_the_mean_weights(toy_step):
@@ -91,11 +97,11 @@ def test_dgkd_that_drops_guides_has_the_mean_weights(toy_step):
     batch, n = toy_step(["student"], GUIDES).batch, 4000
     kept = [method.surviving(GUIDES, batch) for _ in range(n)]
     kd = sum(LAM[guide] for guides in kept for guide in guides) / n
-    assert loss_weights("dgkd", section(method), GUIDES)[1] == pytest.approx(kd, abs=0.03)
+    assert loss_weights("dgkd", section(method), GUIDES, CLASSES)[1] == pytest.approx(kd, abs=0.03)
 
 
 def test_kd_with_matching_weights_needs_no_other():
-    wanted = matching("kd", "orc", section(replace(ORC_, beta=0.7)), ())
+    wanted = matching("kd", "orc", section(replace(ORC_, beta=0.7)), ("ta1", "pivot"), 10)
     assert wanted == {"ce_weight": 0.3, "kd_weight": 1.4}
     own = section(replace(KD_, ce_weight=0.2999, kd_weight=1.4))
     assert differing(own, wanted) == {} and differing(own | {"kd_weight": 1.42}, wanted) == {"kd_weight": 1.4}
@@ -103,9 +109,14 @@ def test_kd_with_matching_weights_needs_no_other():
 
 def test_a_control_of_the_same_kind_has_the_weights_themselves():
     orc = section(replace(ORC_, beta=0.7, normalise="mean"))
-    assert matching("orc", "orc", orc, ()) == {"beta": 0.7, "normalise": "mean"}
-    assert matching("dgkd", "dgkd", section(DGKD_), GUIDES) == {"lam": DGKD_.lam, "normalise": "sum"}
+    assert matching("orc", "orc", orc, ("ta1", "pivot"), 10) == {"beta": 0.7, "normalise": "mean"}
+    assert matching("dgkd", "dgkd", section(DGKD_), GUIDES, 10) == {"lam": DGKD_.lam, "normalise": "sum"}
 
 
-def test_no_kd_has_the_weights_of_the_published_code_of_dgkd():
-    assert matching("kd", "dgkd", section(replace(DGKD_, normalise="released")), GUIDES) == {}
+def test_no_kd_has_the_weights_of_a_filter_that_differ_from_image_to_image():
+    assert matching("kd", "multiteacher", section(replace(AVERAGE, weights="filter")), GUIDES, 10) == {}
+
+
+def test_weights_for_each_guide_are_compared_one_by_one():
+    assert differing({"lam": LAM}, {"lam": {guide: weight * 1.0001 for guide, weight in LAM.items()}}) == {}
+    assert differing({"lam": LAM}, {"lam": LAM | {"ta1": 0.3}}) == {"lam": LAM | {"ta1": 0.3}}

@@ -125,6 +125,12 @@ MISTAKES = [
         "dgkd",
         "methods.orc_single.weights_of: requires dgkd to be of the same kind, orc, got dgkd",
     ),
+    ("methods.kd.weights_of", "orc", "methods.kd.weights_of: requires methods.kd.control to be true"),
+    (
+        "methods.orc_matched.weights_of",
+        "ork",
+        "methods.orc_matched.weights_of: there is no section 'ork'; nearest: orc",
+    ),
     ("methods.kd_scaled.weights_of", ["dgkd"], "methods.kd_scaled.weights_of: "),
     ("teacher.per_seed", "yes", "teacher.per_seed: must be"),
     ("methods.kd.after", "models/teachr", "methods.kd.after: kd must start from one of models/teacher"),

@@ -23,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.storage.checkpoints import Checkpoint, prune
 from pipeline.storage.folders import discard
 from pipeline.storage.store import MARK_TEXT, Store, mark
+from pipeline.training.seeds import train_seeds
 from pipeline.training.stage import Participants, Stage
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +150,7 @@ def train(stage: Stage, *seeds: int) -> list[Path]:
     alone = Participants(
         METHODS["scratch"], {"student": Network("tiny_plain2_12")}, {"student": "student"}, "tiny_plain2_12"
     )
-    return list(stage.train(seeds, lambda seed: alone).values())
+    return list(train_seeds(stage, seeds, lambda seed: alone).values())
 
 
 def key(folder: Path, *, seed=0, **decides) -> str:
@@ -202,13 +203,14 @@ import sys
 sys.path.insert(0, {str(ROOT / "tests/support")!r})
 from types import SimpleNamespace
 from pathlib import Path
+from pipeline.training.seeds import train_seeds
 from pipeline.training.stage import Stage
 stage = Stage(
     "stages.distill", "kd", recipe=SimpleNamespace(precision="fp32"), parameters={{"kd": {{"alpha": 0.9}}}},
     code=("pipeline/methods/kd.py",), runtime=SimpleNamespace(threads=1, num_processes=1),
     data=Path({str(project / "prepared")!r}), weights=Path({str(project / "teacher.safetensors")!r}),
 )
-assert len(stage.train([0, 1], None)) == 2
+assert len(train_seeds(stage, [0, 1], None)) == 2
 print(*[name for name in ("torch", "timm", "accelerate", "matplotlib") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

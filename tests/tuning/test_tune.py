@@ -10,6 +10,7 @@ from dvc.utils.hydra import apply_overrides
 from project import ENVIRONMENT, ran
 
 from pipeline.evaluation.trials import read_trials
+from pipeline.params.load import load
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-u", "-m", "stages.tune", "kd", "--trials", "3"]
@@ -136,6 +137,24 @@ def test_the_best_is_adopted_as_dvc_writes_it_and_the_report_says_so(undisturbed
     last = fresh.stage("tune", "kd", "--trials", "3").stdout
     assert "epoch" not in last and "params.yaml has the best parameters" in last
     assert table(fresh) == undisturbed["kd"]
+
+
+def test_a_control_is_searched_after_its_method_and_with_its_new_weights(fresh):
+    def with_control(document):
+        document["methods"]["orc_matched"] = {
+            "is": "kd",
+            "after": "models/teacher",
+            "control": True,
+            "weights_of": "orc",
+        }
+
+    fresh.edit(with_control)
+    out = fresh.stage("tune", "orc_matched", "orc", "--trials", "3", "--write").stdout
+    after = load("orc", "orc_matched", file=fresh.folder / "params.yaml")
+    assert out.index("orc: trial 3") < out.index("orc_matched: trial 1")
+    assert "orc.beta=" in out and after["orc_matched"].kd_weight == pytest.approx(2 * after["orc"].beta, abs=1e-6)
+    again = fresh.stage("tune", "orc_matched", "--trials", "3").stdout
+    assert "orc_matched: 3 trials were finished before" in again  # they had these weights, or there were none
 
 
 def test_trials_on_other_data_do_not_count(undisturbed, fresh):
