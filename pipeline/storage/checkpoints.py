@@ -22,6 +22,7 @@ from pipeline.storage.folders import remove_folder
 from pipeline.storage.store import Store, mark
 
 PROBED = 1  # seconds after which a lock is held by a run, and not by `prune`, which looks whether it is
+MEMO = "memo"  # the key of what a run has computed once
 MAGIC = b"group-distillation checkpoint 1\n"
 Log = Callable[[str], None]
 
@@ -43,6 +44,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, log: Log = print, prefix: str = ""):
         self.folder, self.log, self.prefix = folder, log, prefix
+        self.memo: tuple[set[str], tuple[str, str]] | None = None  # the keys of the last one, its file and its digest
 
     def part(self, name: str) -> "Checkpoint":
         """The checkpoints of a part of the run that one rank trains alone."""
@@ -85,40 +87,64 @@ class Checkpoint:
     def save(self, state: dict) -> None:
         """Write a checkpoint beside the previous one, so that one of them is complete at every moment.
 
-        Raises UserError if it cannot be written.
+        `state[MEMO]` may be large and seldom changes: it has a file of its own, which is written again only if its
+        keys have changed.  Raises UserError if a file cannot be written.
         """
-        import torch
-
         self.folder.mkdir(parents=True, exist_ok=True)  # another machine may train this part
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        payload = buffer.getbuffer()
+        for abandoned in self.folder.glob(f"{self.prefix}[0-9m]*.tmp"):
+            abandoned.unlink()  # a killed run was writing it
+        if memo := state.get(MEMO):
+            if self.memo is None or self.memo[0] != set(memo):
+                self.memo = set(memo), self.write(f"{self.prefix}{MEMO}-{len(memo)}.ckpt", memo)
+            state = {**state, MEMO: self.memo[1]}
         files = self.files()
         number = int(files[0].stem.removeprefix(self.prefix)) + 1 if files else 0
-        target = self.folder / f"{self.prefix}{number:09d}.ckpt"
-        for abandoned in self.folder.glob(f"{self.prefix}[0-9]*.tmp"):
-            abandoned.unlink()  # a killed run was writing it
+        self.write(f"{self.prefix}{number:09d}.ckpt", state)
+        for old in files[1:]:
+            old.unlink()
+
+    def write(self, name: str, content: dict) -> tuple[str, str]:
+        """Write a file that `read` can check. Returns its name and its SHA-256.  Raises UserError."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        payload = buffer.getbuffer()
+        digest = hashlib.sha256(payload)
         try:
-            replace_file(target, (MAGIC, hashlib.sha256(payload).digest(), payload), durable=True)
+            replace_file(self.folder / name, (MAGIC, digest.digest(), payload), durable=True)
         except OSError as error:
             raise UserError(
                 f"a checkpoint of {len(payload):,} bytes could not be written ({error.strerror}); the previous one is "
                 f"complete: free space in {self.folder.parent.parent} and run the same command again"
             ) from None
-        for old in files[1:]:
-            old.unlink()
+        return name, digest.hexdigest()
+
+    def read(self, file: Path, digest: str | None = None) -> dict | None:
+        """The content of a file; None if it is missing or corrupt.  digest: SHA-256 that it must have; None: any."""
+        import torch
+
+        content = file.read_bytes() if file.is_file() else b""
+        head = len(MAGIC) + 32
+        payload = memoryview(content)[head:]
+        found = hashlib.sha256(payload)
+        if not content.startswith(MAGIC) or found.digest() != content[len(MAGIC) : head]:
+            return None
+        if digest not in (None, found.hexdigest()):
+            return None
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
 
     def load(self) -> dict | None:
         """The newest complete checkpoint, or None. Corrupt checkpoints are reported and skipped."""
-        import torch
-
         for file in self.files():
-            content = file.read_bytes()
-            head = len(MAGIC) + 32
-            payload = memoryview(content)[head:]
-            complete = content.startswith(MAGIC) and hashlib.sha256(payload).digest() == content[len(MAGIC) : head]
-            if complete:
-                return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            state = self.read(file)
+            if state is not None and state.get(MEMO):
+                name, digest = state[MEMO]
+                memo = self.read(self.folder / name, digest)
+                self.memo = None if memo is None else (set(memo), (name, digest))
+                state = None if memo is None else {**state, MEMO: memo}
+            if state is not None:
+                return state
             self.log(f"checkpoint {file.name} of {self.folder.parent.name} is corrupt: using the previous one")
             file.unlink()
         return None

@@ -48,7 +48,7 @@ Sheet = tuple[Tensor, Tensor]  # images before and after a change, each [n, H, W
 class TrainingSet:
     """The training split without augmentation (`interface.Train`), and the images of each leg.
 
-    memo: what `once` has computed; it is part of every checkpoint.
+    memo: what `once` has computed; checkpoints keep it, in a file that is written when its keys change.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import METHODS, RECIPES, case, start_of
-from run_endings import ends_alike, killed_at, quiet_checkpoint
+from run_endings import checkpoint_in, ends_alike, killed_at, quiet_checkpoint
 from toy_run import ToyRuns, same
 
 from pipeline.core.interface import Leg
@@ -124,3 +124,35 @@ def test_corrupt_checkpoint_is_reported_and_the_previous_one_is_used(toy, tmp_pa
         assert checkpoint.load() is not None
         assert log.pop() == f"checkpoint {newest.name} of run is corrupt: using the previous one"
     ends_alike(toy.run(method, start, checkpoint=checkpoint, epochs=4).train(), whole)
+
+
+def test_what_is_computed_once_is_written_once(tmp_path):
+    checkpoint, memo = checkpoint_in(tmp_path), {"pool": {"a": torch.arange(1000)}}
+    checkpoint.save({"n": 1, "memo": {}})
+    assert len(list(checkpoint.folder.iterdir())) == 1
+    checkpoint.save({"n": 2, "memo": memo})
+    (file,) = checkpoint.folder.glob("memo*")
+    written = file.stat().st_ino
+    assert max(f.stat().st_size for f in checkpoint.files()) < file.stat().st_size / 2
+    for resumed in (checkpoint, checkpoint_in(tmp_path)):
+        found = resumed.load()
+        assert found and torch.equal(found["memo"]["pool"]["a"], memo["pool"]["a"])
+        resumed.save({"n": found["n"] + 1, "memo": found["memo"]})
+        assert file.stat().st_ino == written
+    resumed.save({"n": 5, "memo": memo | {"sheets": {}}})
+    found = resumed.load()
+    assert found and found["n"] == 5 and set(found["memo"]) == {"pool", "sheets"}
+    resumed.clear()
+    assert list(resumed.folder.iterdir()) == []
+
+
+def test_a_checkpoint_whose_memo_is_corrupt_is_skipped(tmp_path):
+    log = []
+    checkpoint = checkpoint_in(tmp_path, log.append)
+    checkpoint.save({"n": 1, "memo": {}})
+    checkpoint.save({"n": 2, "memo": {"pool": torch.arange(1000)}})
+    (file,) = checkpoint.folder.glob("memo*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert checkpoint.load() == {"n": 1, "memo": {}} and len(log) == 1 and "is corrupt" in log[0]
