@@ -40,6 +40,22 @@ def test_differences_of_both_studies_are_those_of_their_summaries(page):
             assert cell == f"{found['difference']:+.2f} [{found['low']:+.1f}, {found['high']:+.1f}]"
 
 
+def test_the_differences_beside_the_claims_of_the_papers_are_those_of_the_studies():
+    text = (ROOT / "docs/results.md").read_text()
+    rows = text.split("| paper | claim | decided by |", 1)[1].split("\n\n", 1)[0].strip().splitlines()[2:]
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in STUDIES.values()]
+    compared = 0
+    for row in rows:
+        _, _, decided_by, *cells = (cell.strip() for cell in row.strip().strip("|").split("|"))
+        for cell, summary in zip(cells, summaries, strict=False):
+            if cell.endswith("]"):
+                method, control = decided_by.strip("`").split(" - ")
+                found = summary[method][f"vs_{control}"]
+                assert cell == f"{found['difference']:+.2f} [{found['low']:+.1f}, {found['high']:+.1f}]", row
+                compared += 1
+    assert compared >= 10
+
+
 def test_readme_tables_of_the_default_equal_the_recorded_results():
     text = PAGES[0].read_text().split("<details><summary>Tables of the default run", 1)[1].split("</details>", 1)[0]
     rows = {
