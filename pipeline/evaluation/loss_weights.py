@@ -1,6 +1,7 @@
 """The loss weights of a method, and the parameters that give a control the same ones.
 
-The module reads parameters as plain data. It reads no file.
+The module reads parameters as plain data, so that the report needs no torch. It reads no file. The equations are those
+of pipeline/methods; tests compare the weights with a step of each method.
 """
 
 import math

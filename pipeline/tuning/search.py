@@ -145,8 +145,8 @@ def after_their_methods(names: list[str], entries: dict[str, Any]) -> list[str]:
     """The entries in their order, but each control after the one whose loss weights it gets."""
     ordered, left = [], list(names)
     while left:
-        of = [entries[name].weights_of for name in left]
-        k = next((k for k, name in enumerate(of) if name not in left), 0)  # 0: two that name each other
+        methods = [entries[name].weights_of for name in left]
+        k = next((k for k, method in enumerate(methods) if method not in left), 0)  # 0: two that name each other
         ordered.append(left.pop(k))
     return ordered
 
