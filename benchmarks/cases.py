@@ -198,7 +198,7 @@ def bare_step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Work:
 def host(bench: Bench) -> Iterator[Line]:
     """The training loop's share of a step of scratch: augmentation, losses, and metrics."""
     x, y = bench.resident()
-    ours = bench.engine(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")})
+    ours = bench.engine(Scratch(ce_weight=1.0, label_smoothing=0.0), {"student": Network("cifar_resnet20")})
     bare = bare_step(bench.ours("cifar_resnet20"), x, y)
     seconds = bench.time({"bare": bare, "ours": ours})
     share = 1 - seconds["bare"] / seconds["ours"]
@@ -210,7 +210,7 @@ def host(bench: Bench) -> Iterator[Line]:
 def sweep(bench: Bench) -> Iterator[Line]:
     """Twenty temperatures: the first run fills the logit cache, and the other nineteen read it."""
     networks = {"student": Network("cifar_resnet20"), "teacher": guide("cifar_resnet56", bench.folder)}
-    alone = bench.engine(Scratch(label_smoothing=0.0), {"student": Network("cifar_resnet20")})
+    alone = bench.engine(Scratch(ce_weight=1.0, label_smoothing=0.0), {"student": Network("cifar_resnet20")})
     first = bench.engine(KD_, networks)
     stored = bench.engine(KD_, networks, bench.cache("sweep")).with_filled_cache()
     seconds = bench.time({"alone": alone, "first": first, "cached logits": stored})

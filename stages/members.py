@@ -58,7 +58,9 @@ def main(seed: Seed = None) -> None:
         }
         networks |= {oracle: replace(networks[name], sees=None) for name, oracle in oracles(members).items()}
         about = {"method": "members", "members": list(members)}
-        return Participants(Scratch(label_smoothing=0.0), networks, about, student_arch=p["student.arch"])
+        return Participants(
+            Scratch(ce_weight=1.0, label_smoothing=0.0), networks, about, student_arch=p["student.arch"]
+        )
 
     trained = train_seeds(stage, p["seeds"] if seed is None else [seed], participants)
 

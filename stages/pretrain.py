@@ -54,7 +54,9 @@ def main(seed: Seed = None) -> None:
         rows = teacher_rows(stage.data.labels("train"), p["data.teacher_share"], p["data.seed"])
         network = Network(teacher.arch, pretrained=teacher.pretrained, checkpoint=teacher.checkpoint, sees=rows)
         about = {"method": "pretrain", "student": "teacher"}
-        return Participants(Scratch(label_smoothing=0.0), {"teacher": network}, about, student_arch=teacher.arch)
+        return Participants(
+            Scratch(ce_weight=1.0, label_smoothing=0.0), {"teacher": network}, about, student_arch=teacher.arch
+        )
 
     chosen = [p["train"].seed] if teacher.shared else p["seeds"]
     trained = train_seeds(stage, chosen if seed is None else [seed], participants)

@@ -11,9 +11,12 @@ from pipeline.core.losses import cross_entropy
 class Scratch:
     """Cross-entropy alone. With several networks, each is trained in its own leg, one after the other.
 
+    ce_weight: weight of cross-entropy. Methods with a teacher have larger losses than 1, and for SGD the size of a loss
+    is a learning rate; with this weight a search gives training without a teacher the same chance.
     label_smoothing: weight of the uniform distribution in the target.
     """
 
+    ce_weight: float
     label_smoothing: float
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
@@ -28,7 +31,8 @@ class Scratch:
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
         """Cross-entropy of the learner, in one update."""
         (student,) = leg.learners
-        yield {student: {"ce": cross_entropy(nets[student](batch.x), batch.y, self.label_smoothing)}}
+        ce = cross_entropy(nets[student](batch.x), batch.y, self.label_smoothing)
+        yield {student: {"ce": self.ce_weight * ce}}
 
 
 METHOD = Scratch

@@ -41,6 +41,9 @@ SearchedKDWeight = Annotated[NotNegative, Search(0.5, 8.0, log=True, off=0.0)]
 class Scratch(Section):
     """Training without a teacher."""
 
+    ce_weight: Annotated[NotNegative, Search(0.5, 8.0, log=True)] = doc(
+        "weight of cross-entropy; for SGD the size of a loss is a learning rate"
+    )
     label_smoothing: Annotated[float, Search(0.0, 0.3)] = doc(
         "weight of the uniform distribution in the target", ge=0, lt=1
     )

@@ -159,6 +159,11 @@ def test_rules_of_multiteacher_differ_if_there_are_several_teachers(toy):
     assert not any(same(one, other) for k, one in enumerate(trained) for other in trained[:k])
 
 
+def test_kd_whose_kd_term_has_no_weight_is_scratch_with_its_weight_of_cross_entropy(toy):
+    nothing = replace(KD_, ce_weight=2.5, kd_weight=0.0)
+    assert same(student(toy, nothing, toy.start), student(toy, replace(SCRATCH, ce_weight=2.5), {}))
+
+
 def test_dist_with_both_weights_zero_is_scratch(toy):
     nothing = replace(DIST_, beta=0.0, gamma=0.0)
     assert same(student(toy, nothing, toy.start), student(toy, SCRATCH, {}))

@@ -146,7 +146,7 @@ def test_a_run_learns_from_a_stream_and_from_extra_images(tmp_path, images):
     data = streamed(tmp_path, images)
     toy = ToyRuns(tmp_path)
     toy.train, toy.validation = views(data, workers=2), views(data, "validation")
-    result = toy.run(Scratch(label_smoothing=0.0), {}).train()
+    result = toy.run(Scratch(ce_weight=1.0, label_smoothing=0.0), {}).train()
     assert result.steps == 2 * 3 and set(result.networks) == {"student"}
     extra = torch.full((2, 16, 16, 3), 128.0)
     joined = toy.train.joined(extra, torch.tensor([1, 0]))

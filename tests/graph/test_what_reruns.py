@@ -27,6 +27,7 @@ PARAMETERS = {
     "kd_scaled.kd_weight": (2.0, {"distill@kd_scaled"}),
     "dkd.beta": (2.0, {"distill@dkd"}),
     "wttm.beta": (2.0, set()),  # no entry of methods uses it
+    "scratch.ce_weight": (2.0, {"distill@scratch"}),
     "scratch.label_smoothing": (0.1, {"distill@scratch"}),
     "dml.weight": (0.5, {"distill@dml"}),
     "takd.lam": (0.5, {"distill@takd", "assist-takd@ta1", "assist-takd@ta2"}),

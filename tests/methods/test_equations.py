@@ -61,11 +61,12 @@ def orc(**changed):
     return ORC(teachings=teachings, **(fields | changed))
 
 
-def test_scratch_is_cross_entropy(toy_step):
+@pytest.mark.parametrize("weight", [1.0, 2.5])
+def test_scratch_weights_cross_entropy(toy_step, weight):
     s = toy_step(["student"])
     z = train_mode(s.nets["student"], s.batch.x)
-    (update,) = s.run(Scratch(label_smoothing=0.0), Leg(("student",)))
-    assert update == {"student": {"ce": pytest.approx(ce(z, s.batch.y))}}
+    (update,) = s.run(Scratch(ce_weight=weight, label_smoothing=0.0), Leg(("student",)))
+    assert update == {"student": {"ce": pytest.approx(weight * ce(z, s.batch.y))}}
 
 
 @pytest.mark.parametrize("standardise", [False, True])

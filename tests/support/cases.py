@@ -18,7 +18,7 @@ from pipeline.methods.switokd import SwitOKD
 from pipeline.methods.takd import TAKD
 from pipeline.methods.wttm import WTTM
 
-SCRATCH = Scratch(label_smoothing=0.0)
+SCRATCH = Scratch(ce_weight=1.0, label_smoothing=0.0)
 KD_ = KD(temperature=4.0, standardise=False, ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0)
 AVERAGE = MultiTeacher(
     temperature=4.0, standardise=False, weights="average", ce_weight=0.1, kd_weight=0.9, label_smoothing=0.0

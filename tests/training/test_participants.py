@@ -68,7 +68,7 @@ def test_a_network_is_trained_on_exactly_the_rows_that_it_sees(toy):
 
     rows = teacher_rows(toy.train.labels.numpy(), 0.5, 0)
     networks = learning_from({"teacher": Network("tiny_plain2_12")}, rows)
-    toy.run(Recorded(label_smoothing=0.0), networks=networks, batch_size=2, epochs=3).train()
+    toy.run(Recorded(ce_weight=1.0, label_smoothing=0.0), networks=networks, batch_size=2, epochs=3).train()
     assert len(rows) == 22 and sorted(trained) == sorted(rows.tolist() * 3)
 
 
@@ -76,7 +76,7 @@ def test_all_rows_train_the_same_network_bit_for_bit(toy):
     assert teacher_rows(toy.train.labels.numpy(), 1.0, 0) is None
     everything = learning_from({"student": Network("tiny_plain2_12")}, np.arange(len(toy.train)))
     a, b = (
-        toy.run(Scratch(label_smoothing=0.0), networks=n).train()
+        toy.run(Scratch(ce_weight=1.0, label_smoothing=0.0), networks=n).train()
         for n in ({"student": Network("tiny_plain2_12")}, everything)
     )
     assert same(a.networks["student"].last, b.networks["student"].last)

@@ -84,7 +84,7 @@ class Counting(Scratch):
 
 
 def test_memory_lasts_for_a_leg_and_survives_kills(toy, tmp_path):
-    method = Counting(label_smoothing=0.0)
+    method = Counting(ce_weight=1.0, label_smoothing=0.0)
     whole = toy.run(method, {}).train()
     counts = [row for row in whole.history if row[3] == "count"]
     # five batches in an epoch: the mean of 1 to 5, then of 6 to 10, in both legs

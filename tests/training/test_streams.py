@@ -15,7 +15,9 @@ def first_order(project, monkeypatch, *command: str) -> torch.Tensor:
     """The order of the images in the first epoch of seed 0 of a stage."""
     monkeypatch.chdir(project.folder)
     stage = Stage(*command, recipe=load("train")["train"], parameters={}, code=(), runtime=runtime())
-    participants = Participants(Scratch(0.0), {"student": Network("tiny_plain2_12")}, {}, "tiny_plain2_12")
+    participants = Participants(
+        Scratch(ce_weight=1.0, label_smoothing=0.0), {"student": Network("tiny_plain2_12")}, {}, "tiny_plain2_12"
+    )
     run = Session(stage).create_run(participants, 0, stage.checkpoint(0), "")
     (leg,) = run.method.legs(run.nets, run.train_set)
     return run.batches.order(plan(0, leg, run.train_set, epochs=2, batch_size=32), 1)
