@@ -159,7 +159,7 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
     assert "Difference to kd" in page and "learning curves" in page and "Reliability on the test" not in page
 
 
-@pytest.mark.parametrize("name", ["cifar100", "cifar100_tuned"])
+@pytest.mark.parametrize("name", ["cifar100", "cifar100_tuned", "cifar100_15_epochs"])
 def test_tables_and_picture_of_a_committed_study_are_made_again_from_its_results(tmp_path, name):
     for code in ("pipeline", "stages"):
         (tmp_path / code).symlink_to(ROOT / code)
