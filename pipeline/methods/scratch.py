@@ -11,8 +11,8 @@ from pipeline.core.losses import cross_entropy
 class Scratch:
     """Cross-entropy alone. With several networks, each is trained in its own leg, one after the other.
 
-    ce_weight: weight of cross-entropy. Methods with a teacher have larger losses than 1, and for SGD the size of a loss
-    is a learning rate; with this weight a search gives training without a teacher the same chance.
+    ce_weight: weight of cross-entropy. A search may raise the loss weights of methods with a teacher, and for SGD the
+    size of a loss is a learning rate; with this weight it gives training without a teacher the same chance.
     label_smoothing: weight of the uniform distribution in the target.
     """
 
