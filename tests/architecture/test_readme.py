@@ -80,6 +80,24 @@ def test_readme_tables_of_the_default_equal_the_recorded_results():
             assert f"| {difference} | {vs['verdict']} |" in text
 
 
+def test_committed_metrics_in_the_outputs_that_pages_show_are_the_recorded_ones():
+    text = "\n".join(page.read_text() for page in PAGES)
+    recorded = {}  # dotted name to number, as DVC names metrics
+    parts = [("", SUMMARY), ("", YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text()))]
+    while parts:
+        prefix, part = parts.pop()
+        for key, value in part.items():
+            parts += [(f"{prefix}{key}.", value)] if isinstance(value, dict) else []
+            recorded[f"{prefix}{key}"] = value
+    shown = re.findall(r"^results/summary.json +(\S+) +(\S+)", text, re.M)  # dvc metrics diff, column HEAD
+    for header, row in re.findall(r"^\| Experiment +\|(.*)\n\|[-|]+\n\| main +\|(.*)$", text, re.M):  # dvc exp show
+        names, cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in (header, row))
+        shown += zip(names, cells, strict=True)
+    assert len(shown) >= 20
+    for name, value in shown:
+        assert float(value) == pytest.approx(recorded[name], rel=5e-5), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_exist(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
