@@ -25,8 +25,7 @@ FOOT = """
 A row without a goal is a reference point: it shows, for example, how long a training step takes without this project's
 loop, which only faster kernels could improve. `python -m benchmarks bf16 --repeats 21` measures one case alone: the row
 in bf16, which only a processor with bf16 instructions has. `python -m benchmarks --device cuda --compile` measures a
-GPU; the project has no GPU table yet. On a GPU in fp32 or tf32, the zoo's networks run as CUDA graphs even without
-`train.compile`.
+GPU; the project has no GPU table yet. On a GPU, the zoo's networks run as CUDA graphs even without `train.compile`.
 """
 
 

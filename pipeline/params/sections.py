@@ -75,7 +75,7 @@ class Data(Section):
     limit: Auto[Images] = doc("number of training images to keep, stratified; auto: 400 for digits, else all")
     validation: Auto[Images | InnerFraction] = doc(
         "validation images to split off the training data, stratified: a number or a fraction; auto: 400 for digits, "
-        "0.2 for tables, else 0.1"
+        "0.2 for tables, 0.02 for imagenet, else 0.1"
     )
     seed: Seed = doc("seed of the split, of the label noise and of the teacher's share")
     label_noise: OrNone[Annotated[float, Field(ge=0, lt=1)] | PathText] = doc(

@@ -1,6 +1,6 @@
 """A file between stages that is damaged, missing or something else is refused in one line, never read silently.
 
-The long version is FUZZ=3000 pytest tests/graph/test_fuzz_between_stages.py -s -n 0 (docs/reliability.md).
+The long version is FUZZ=3200 pytest tests/graph/test_fuzz_between_stages.py -s -n 0 (docs/reliability.md).
 """
 
 import os
