@@ -1,6 +1,9 @@
 """Errors that a user can fix. Stages print their message as one line, without a traceback."""
 
+import errno
 from typing import Any
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
@@ -29,6 +32,15 @@ class Diverged(UserError):
             f"the loss is not finite: {where}; lower train.lr, set train.clip_grad_norm, or lower the weight of this "
             f"loss (dgkd.normalise: mean)"
         )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that the disk is full, or a quota used up.
+
+    shutil and libraries written in Rust (Polars, safetensors) give the error number only within their message.
+    """
+    texts = [text for code in DISK_FULL for text in (f"[Errno {code}]", f"(os error {code})")]
+    return getattr(error, "errno", None) in DISK_FULL or any(text in str(error) for text in texts)
 
 
 def first_line(error: BaseException) -> str:

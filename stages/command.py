@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import ParamsError, UserError, first_line
+from pipeline.errors import ParamsError, UserError, first_line, is_disk_full
 
 Seed = Annotated[
     int | None, typer.Option(help="Train only this seed, into the checkpoint store, and write no outputs.", min=0)
 ]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def command(main: Callable[..., Any]) -> None:
@@ -27,17 +26,17 @@ def command(main: Callable[..., Any]) -> None:
     except UserError as error:
         print_error(str(error))
         sys.exit(error.exit_code)
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
         print_error(describe(error))
         sys.exit(1)
 
 
-def describe(error: OSError) -> str:
+def describe(error: Exception) -> str:
     """One line about a file that cannot be read or written: the system's reason and, where it is known, the file."""
-    # shutil.copytree gives the error number only within its message
-    full = next((code for code in DISK_FULL if error.errno == code or f"[Errno {code}]" in str(error)), None)
-    if full is not None:
-        return f"{os.strerror(full)}: free space and run the same command again"
+    if is_disk_full(error) or not isinstance(error, OSError):
+        return f"{os.strerror(errno.ENOSPC)}: free space and run the same command again"
     file = error.filename2 or error.filename
     where = f"{ascii(os.fsdecode(file))[1:-1][:300]}: " if isinstance(file, str | bytes | os.PathLike) else ""
     return f"{where}{error.strerror or first_line(error)}"

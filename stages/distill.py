@@ -48,7 +48,8 @@ def main(
     def participants(seed: int) -> Participants:
         from pipeline.training.participants import distillation
 
-        return distillation(method, kind, p[method], student=p["student.arch"], bundle=bundle_path(after, seed))
+        bundle = bundle_path(after, seed)
+        return distillation(method, kind, p[method], student=p["student.arch"], after=after, bundle=bundle)
 
     outputs = train_seeds(stage, p["seeds"] if seed is None else [seed], participants)
     if not is_main_process():

@@ -23,13 +23,14 @@ def main() -> None:
     import torch
 
     from pipeline.data.prepared import TABLES, Prepared
+    from pipeline.errors import DataError
     from pipeline.evaluation.records import read_cost, read_evaluation
     from pipeline.export.package import write_package
     from pipeline.export.selection import select_student
     from pipeline.storage.atomic import replace_folder
 
     torch.set_num_threads(runtime().threads)
-    p = load("export", "data", "teacher", "assistants")
+    p = load("export", "data", "teacher", "assistants", "student")
     method, weights = p["export"].method, p["export"].weights
     data = Prepared.read(Path("data/prepared"))
     if data.meta.source in TABLES:
@@ -43,6 +44,9 @@ def main() -> None:
         "cost": read_cost(Path("results/cost", f"{method}.json")),
     }
 
+    if str(selected.seed) not in results["eval"]["seeds"]:
+        file = f"results/eval/{method}.json"
+        raise DataError(f"{file} has no seed {selected.seed}: run `python -m stages.evaluate {method}`")
     lines = []
     replace_folder(OUT, lambda folder: lines.append(write_package(folder, OUT, selected, data, results, p.plain())))
     print(*lines)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ParamsError, UserError, first_line
 from pipeline.estimators.catalog import PREFIX, complaint, module_of
+from pipeline.estimators.file import check_trees
 
 NO_PROBABILITY = -120.0  # the logit of probability 0: finite, and its softmax in float32 is exactly 0
 
@@ -56,10 +57,16 @@ class EstimatorModule(nn.Module):
         self.estimator, self.classes = estimator, classes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, C] float32, or float64 for images of that type, on the device of the images."""
+        """Logits [B, C] float32, or float64 for images of that type, on the device of the images.
+
+        Raises UserError if the estimator has no answer, as one of 100 neighbours has none that was fitted to 60 images.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = self.estimator.predict_proba(rows_of(x))
+            try:
+                known = self.estimator.predict_proba(rows_of(x))
+            except (TypeError, ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
+                raise UserError(f"{type(self.estimator).__name__} cannot answer: {first_line(error)}") from None
         p = np.zeros((len(x), self.classes))
         p[:, self.estimator.classes_] = known
         with np.errstate(divide="ignore"):
@@ -75,7 +82,8 @@ def rows_of(x: Tensor) -> np.ndarray:
 def fit(estimator: Any, x: np.ndarray, y: np.ndarray, name: str) -> list[str]:
     """Fit an estimator in place to rows of features [N, D] and their labels [N].  name: of the member, for messages.
 
-    Returns what scikit-learn warns about, one line each. Raises UserError if the estimator cannot be fitted.
+    Returns what scikit-learn warns about, one line each. Raises UserError if the estimator cannot be fitted, or
+    if `from_bytes` would refuse its trees.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -84,6 +92,11 @@ def fit(estimator: Any, x: np.ndarray, y: np.ndarray, name: str) -> list[str]:
         except (TypeError, ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
             kind = type(estimator).__name__
             raise UserError(f"{name}: {kind} cannot be fitted to {len(x)} images: {first_line(error)}") from None
+    try:
+        check_trees(estimator)
+    except ValueError as error:  # such as trees of an ensemble that see a part of the features
+        kind = type(estimator).__name__
+        raise UserError(f"{name}: {kind} with these options could not be read once it is saved: {error}") from None
     told = (
         first_line(Warning(w.message)) for w in caught if not issubclass(w.category, FutureWarning | DeprecationWarning)
     )

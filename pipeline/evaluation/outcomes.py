@@ -137,9 +137,14 @@ class Outcome:
         return sum(networks[name]["parameters"] for name in self.final_networks)
 
     @property
+    def costs(self) -> list[dict[str, Any]]:
+        """The costs of the seeds that ended; the file may have others, such as those that a study does not compare."""
+        return [self.cost["seeds"][str(seed)] for seed in self.seeds]
+
+    @property
     def seconds(self) -> float:
         """Mean training time of a seed in seconds, without the networks that training starts from."""
-        return float(np.mean([cost["seconds"] for cost in self.cost["seeds"].values()]))
+        return float(np.mean([cost["seconds"] for cost in self.costs]))
 
     @property
     def forward_equivalents(self) -> dict[str, float]:
@@ -147,7 +152,7 @@ class Outcome:
 
         The keys are given_teacher (without the center teacher's own training) and from_nothing (with it).
         """
-        costs = [cost["forward_equivalents"] for cost in self.cost["seeds"].values()]
+        costs = [cost["forward_equivalents"] for cost in self.costs]
         return {key: float(np.mean([cost[key] for cost in costs])) for key in ("given_teacher", "from_nothing")}
 
     @property

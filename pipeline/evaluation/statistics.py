@@ -78,12 +78,15 @@ def estimate(top1: list[float], of_one: tuple[float, float]) -> Estimate:
     return Estimate(mean, sd, mean - half, mean + half, len(top1))
 
 
-def image_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the normal 95 % interval of a mean over test images, in percent.
+def image_interval(values: np.ndarray, least: float = 0.0) -> tuple[float, float]:
+    """Return the normal 95 % interval of a mean over test images, in percent; of one image, all that it could be.
 
     Args:
-        values: A value of each image, [N].
+        values: A value of each image, [N], at most 1.
+        least: The least possible value.
     """
+    if len(values) == 1:
+        return 100 * least, 100.0
     half = float(norm.ppf(1 - SIGNIFICANCE_LEVEL / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5
     return 100 * (float(values.mean()) - half), 100 * (float(values.mean()) + half)
 
@@ -109,6 +112,11 @@ def compare(
     their accuracies, and two one-sided t-tests of equivalence (Schuirmann, 1987). The tests are paired because
     networks of the same seed share the data, its order and the initial weights.
 
+    Accuracies are counts of images, so two or three seeds often have equal differences by chance. The standard
+    deviation of the differences is therefore at least that of rounding to one prediction, 1 / sqrt(12) of it; without
+    this bound, equal differences would be significant whatever their size. Methods whose networks are right on the
+    same images in every seed are equivalent.
+
     Args:
         correct: Maps a seed to whether each network classifies each image correctly, [networks, N] bool: a student, or
             the members of a group.
@@ -125,20 +133,22 @@ def compare(
     mean = float(np.mean(differences))
     if len(seeds) == 1:
         a, b = correct[seeds[0]], correct_reference[seeds[0]]
-        interval = image_interval(a.mean(0) - b.mean(0))
+        interval = image_interval(a.mean(0) - b.mean(0), least=-1.0)
         if len(a) > 1:  # the members of a group answer the same images
             p = 2 * float(norm.sf(abs(mean) / max((interval[1] - interval[0]) / 2 / float(norm.ppf(0.975)), 1e-12)))
             return Comparison(mean, *interval, p, None, "images")
         only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
         p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
         return Comparison(mean, *interval, p, None, "McNemar")
-    sd = float(np.std(differences, ddof=1))
-    error, freedom = sd / len(seeds) ** 0.5, len(seeds) - 1
+    if all((correct[s] == correct_reference[s]).all() for s in seeds):
+        return Comparison(0.0, 0.0, 0.0, 1.0, 0.0, "paired t")
+    sd, least = float(np.std(differences, ddof=1)), 100 / correct[seeds[0]].size / 12**0.5
+    error, freedom = max(sd, least) / len(seeds) ** 0.5, len(seeds) - 1
     half = float(t.ppf(1 - SIGNIFICANCE_LEVEL / 2, freedom)) * error
-    if sd == 0:
-        p, p_equivalent = float(mean == 0), float(abs(mean) >= margin)
+    p_equivalent = float(t.sf((margin - abs(mean)) / error, freedom))
+    if sd < least:
+        p = 2 * float(t.sf(abs(mean) / error, freedom))
     else:
-        p_equivalent = float(t.sf((margin - abs(mean)) / error, freedom))
         a, b = (np.array([values[s].mean() for s in seeds]) for values in (correct, correct_reference))
         p = float(ttest_rel(a, b).pvalue)
     return Comparison(mean, mean - half, mean + half, p, p_equivalent, "paired t")

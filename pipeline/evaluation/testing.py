@@ -14,7 +14,7 @@ import torch
 from pipeline.data.prepared import Prepared
 from pipeline.data.split import stratified
 from pipeline.evaluation import false_knowledge, metrics
-from pipeline.storage.bundle import Bundle
+from pipeline.storage.bundle import Bundle, seed_bundle
 
 BATCH_SIZE = 512
 MOST_TRAINING = 10_000  # training images on which false knowledge is measured
@@ -83,7 +83,7 @@ class Tester:
         student = self.logits(Bundle.read(folder), metadata["student"], "last", "train").argmax(1)
         teachers = None
         if names := metadata.get("teachers"):
-            bundle = Bundle.read(Path(metadata["after"]))
+            bundle = Bundle.read(seed_bundle(Path(metadata["after"]), metadata["seed"]))
             teachers = false_knowledge.answers([self.logits(bundle, name, "last", "train") for name in names])
         found = false_knowledge.describe(student, teachers, labels, true)
         rounded = {k: round(v, DECIMALS) if isinstance(v, float) else v for k, v in found.items()}
@@ -104,7 +104,8 @@ class Tester:
         final_names = [metadata["student"]] if metadata["student"] else metadata["members"]
         final = {name: self.logits(bundle, name, "last") for name in final_names}
         result: dict[str, Any] = {"networks": networks}
-        guides = Bundle.read(Path(metadata["after"])) if metadata["after"] else None
+        after = metadata["after"] and seed_bundle(Path(metadata["after"]), metadata["seed"])
+        guides = Bundle.read(after) if after else None
         trained = [name for name, record in guides.networks.items() if record.weights] if guides else []
         if guides and metadata["student"]:  # guides teach with their last weights
             result["guides"] = {name: self.evaluate_network(guides, name, ("last",)) for name in trained}
@@ -112,10 +113,11 @@ class Tester:
             z = final[metadata["student"]]
             result["per_class"] = round_all(metrics.per_class(z, self.labels))
             if guides and "teacher" in trained:
-                z_guides = {name: self.logits(guides, name, "last") for name in trained}
-                shared = metrics.false_knowledge(z, list(z_guides.values()), self.labels)
-                result["agreement"] = round(metrics.agreement(z, z_guides["teacher"]), DECIMALS)
-                result["false_knowledge"] = round(shared, DECIMALS)
+                agreement = metrics.agreement(z, self.logits(guides, "teacher", "last"))
+                result["agreement"] = round(agreement, DECIMALS)
+            if guides and (names := metadata.get("teachers")):
+                z_teachers = [self.logits(guides, name, "last") for name in names]
+                result["false_knowledge"] = round(metrics.false_knowledge(z, z_teachers, self.labels), DECIMALS)
             result["right"] = pack(z.argmax(1) == self.labels)
         elif guides:
             start = {name: self.evaluate_network(guides, name) for name in trained}

@@ -60,11 +60,13 @@ def card(
     all_top1 = [seed["networks"][student][selected.weights]["top1"] for seed in results["eval"]["seeds"].values()]
     low, high = proportion_interval(top1, meta.counts["test"])
     network = cost["networks"][student]
+    starts = cost["parameters"].get(f"methods.{selected.method}.after", "").split("/")
     height, width = meta.image_size
     return TEMPLATES.get_template("card.md.j2").render(
         arch=selected.record.arch,
         method=selected.method,
         guides=sorted(tested.get("guides", {})),
+        chain=next((chain for chain in ("takd", "dgkd") if chain in starts), None),
         guide_archs={name: guide["arch"] for name, guide in sorted(tested.get("guides", {}).items())},
         parameters=network["parameters"],
         macs=network["macs"],

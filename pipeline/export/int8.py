@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import first_line
+from pipeline.errors import first_line, is_disk_full
 from pipeline.export.onnx import strip_metadata
 from pipeline.export.session import open_session
 
@@ -36,6 +36,10 @@ def write_int8(file: Path, source: Path, images: np.ndarray) -> str | None:
 
     Returns:
         None, or the reason in one line why the model cannot be quantized.
+
+    Raises:
+        OSError: If the disk is full.
+        MemoryError: If memory is.
     """
     try:
         with tempfile.TemporaryDirectory() as place, silence():
@@ -45,6 +49,8 @@ def write_int8(file: Path, source: Path, images: np.ndarray) -> str | None:
             check(file, images[:2])
     except Exception as error:  # the quantizer fails in many ways, and the export is complete without its file
         file.unlink(missing_ok=True)
+        if is_disk_full(error) or isinstance(error, MemoryError):
+            raise  # no property of the network, so the export must not record it
         return FOLDERS.sub("", first_line(error))
     return None
 

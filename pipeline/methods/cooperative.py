@@ -59,6 +59,8 @@ class Cooperative:
       - proximity multiplies the distance.  The paper's lambda multiplies the other term.
       - An image that meets its target from the start still joins.  The notebook drops it.
       - x' is augmented like any other image.
+      - The recall that decides expertise "class" is measured on the whole training split, also with source "own", and
+        also where the members see only a part of it.
     """
 
     expertise: str

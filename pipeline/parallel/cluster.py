@@ -59,7 +59,7 @@ def connect(
 
     jobs: workers; None is one for each GPU, or for each physical core that this process may use.
     threads: of a training, which takes as many cores.  memory_per_job: GiB; fewer workers start if they would not fit.
-    Raises UserError if there is no scheduler at the address.
+    Raises UserError if there is no scheduler at the address, or if a worker there has several threads.
     """
     import dask.config
     from distributed import Client, LocalCluster
@@ -76,6 +76,12 @@ def connect(
             except (OSError, TimeoutError, ValueError) as error:
                 raise UserError(f"--scheduler: no Dask scheduler answers at {address} ({first_line(error)})") from None
             with client:
+                for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+                    if worker["nthreads"] != 1:
+                        raise UserError(
+                            f"--scheduler: the worker {worker['name']} has {worker['nthreads']} threads, but a worker "
+                            f"trains one network at a time: start it with --nthreads 1"
+                        )
                 yield Cluster(client, dashboard=client.dashboard_link)
             return
         gpus = [gpu for gpu in range(count_gpus()) for _ in range(jobs_per_gpu)]

@@ -9,6 +9,7 @@ writes a checkpoint and ends.
 """
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -36,7 +37,9 @@ def main() -> None:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            os._exit(run(request))
+            status = run(request)
+            gc.collect()  # temporary folders that the command's objects own: _exit calls no finalizer
+            os._exit(status)
         answer = wait(pid)
         try:
             print(json.dumps(answer), flush=True)

@@ -134,7 +134,7 @@ class GraphRun:
         """Run a training stage by DVC in a process of this machine, which Ctrl-C reaches through `stop`."""
         environment = {**self.environment, PRIORITY: str(len(node.below))}
         remember = partial(self.processes.__setitem__, node.name)
-        ended = worker.run_dvc(node.name, str(self.root), environment, remember)
+        ended = worker.run_dvc(node.name, str(self.root), environment, remember, lambda: self.stopping)
         del self.processes[node.name]
         return ended
 

@@ -103,10 +103,12 @@ def run_dvc(
     folder: str,
     environment: dict[str, str] | None = None,
     started: Callable[[subprocess.Popen], object] = lambda process: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Let DVC run and record a stage, unless it is up to date or in DVC's cache.
 
     environment: variables besides those of this process.  started: is called with the process.
+    stopped: whether not to wait any longer.
     Waits while another process has DVC's lock, or runs the same stage.
     """
     log = Path(folder) / LOGS / f"{stage}.log"
@@ -125,7 +127,7 @@ def run_dvc(
             started(process)
             status = process.wait()
         text = log.read_text(errors="replace")
-        if status == 0 or not any(words in text for words in BUSY):
+        if status == 0 or stopped() or not any(words in text for words in BUSY):
             return Ended(status, errors_of(text))
         time.sleep(WAIT)
 

@@ -37,10 +37,10 @@ def load(*keys: str, file: Path = FILE) -> Params:
     """The values of dotted keys of params.yaml, e.g. load("train", "student.arch", "methods.orc", "orc").
 
     The whole file is validated first.  Raises ParamsError with one line for each mistake.
-    file: another file with the same keys, such as that of a study.
+    file: another file with the same keys, such as that of a study. Data and weights that it names need not exist.
     """
-    values = validated(read(file))
-    return Params({key: dig(values, key) for key in keys})
+    values = validated(read(file), file)
+    return Params({key: dig(values, key, file) for key in keys})
 
 
 def runtime() -> Runtime:
@@ -48,10 +48,10 @@ def runtime() -> Runtime:
     return load("runtime")["runtime"]
 
 
-def validated(document: Values) -> Values:
-    """Every section as an object of its schema. Raises ParamsError with all mistakes."""
+def validated(document: Values, file: Path = FILE) -> Values:
+    """Every section as an object of its schema. Raises ParamsError with all mistakes.  file: which has the document."""
     if len(document) > MOST_SECTIONS:
-        raise ParamsError(f"{FILE}: must have at most {MOST_SECTIONS} sections, got {len(document)}")
+        raise ParamsError(one_line(f"{file}: must have at most {MOST_SECTIONS} sections, got {len(document)}"))
     values: Values = {}
     mistakes: list[str] = []
     for section, schema in FIXED.items():
@@ -85,10 +85,10 @@ def validated(document: Values) -> Values:
         if needed not in document and needed not in kinds:
             mistakes.append(f"{needed}: the section is missing; stages before `distill` read it")
     if not mistakes:
-        mistakes = contradictions(values)
+        mistakes = contradictions(values, document, files=file == FILE)
     if mistakes:
-        rest = [f"{FILE}: ... and {len(mistakes) - SHOWN} more"] if len(mistakes) > SHOWN else []
-        raise ParamsError("\n".join([*(one_line(f"{FILE}: {mistake}") for mistake in mistakes[:SHOWN]), *rest]))
+        rest = [f"... and {len(mistakes) - SHOWN} more"] if len(mistakes) > SHOWN else []
+        raise ParamsError("\n".join(one_line(f"{file}: {mistake}") for mistake in [*mistakes[:SHOWN], *rest]))
     return values
 
 
@@ -131,8 +131,8 @@ def fits(schema: Any, value: Any) -> bool:
     return True
 
 
-def dig(values: Values, key: str) -> Any:
-    """The value of a dotted key. Raises ParamsError if there is none."""
+def dig(values: Values, key: str, file: Path = FILE) -> Any:
+    """The value of a dotted key.  file: which has the values.  Raises ParamsError if there is none."""
     inside: Any = values
     parts = key.split(".")
     for k, part in enumerate(parts):
@@ -141,7 +141,7 @@ def dig(values: Values, key: str) -> Any:
         except (KeyError, AttributeError):
             where = ".".join(parts[: k + 1])
             near = hint(part, inside) if isinstance(inside, dict) else ""
-            raise ParamsError(one_line(f"{FILE}: {where}: there is no such key{near}")) from None
+            raise ParamsError(one_line(f"{file}: {where}: there is no such key{near}")) from None
     return inside
 
 

@@ -1,16 +1,17 @@
 """Rules that span several sections of params.yaml: whether parameters contradict each other."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.estimators.catalog import is_estimator
 from pipeline.models.names import known, nearest
-from pipeline.params.estimators import estimators
-from pipeline.params.group import MembersByRule
-from pipeline.params.messages import hint, shown
+from pipeline.params.controls import controlled, weightless
+from pipeline.params.estimators import estimators, members
+from pipeline.params.messages import shown
 from pipeline.params.schema import DGKD, DML, ORC
+from pipeline.params.sources import sources
 from pipeline.params.tables import tables
 
 NOTHING = "data/prepared/classes.txt"
@@ -19,58 +20,31 @@ GROUP = "models/group"
 MEMBERS = "models/members"
 CHAINS = ("models/chains/takd", "models/chains/dgkd")
 RESERVED = ("teacher", "student", "pivot")
-WEIGHTED = ("kd", "takd", "dgkd", "multiteacher", "orc")  # kinds whose loss weights a control can have
 MOST_HINTS = 20  # a search among all networks takes about 30 ms
 
 
-def contradictions(values: dict[str, Any]) -> list[str]:
-    """One line for each contradiction.  values: the sections, each valid by itself."""
+def contradictions(values: dict[str, Any], sections: Collection[str], *, files: bool) -> list[str]:
+    """One line for each contradiction.
+
+    values: the sections, each valid by itself.  sections: the names of all sections of the file, those of methods that
+    are left out included.  files: whether the files that parameters name must exist.
+    """
     return [
         *unknown_networks(values),
         *estimators(values, networks(values)),
         *tables(values, networks(values)),
         *chain(values),
-        *streaming(values),
-        *noise(values),
-        *training(values),
+        *reserved(values),
+        *sources(values, files=files),
+        *training(values, files=files),
         *seeds(values),
         *tuned(values),
         *exported(values),
         *reported(values),
-        *controlled(values),
+        *controlled(values, sections),
+        *weightless(values),
         *(line for name in values["methods"] for line in method(name, values)),
     ]
-
-
-def controlled(values: dict[str, Any]) -> Iterator[str]:
-    """Methods that are their own control, or name one twice, and controls with weights that they cannot have.
-
-    A control that is left out is no mistake: the report has no such row.
-    """
-    for name, entry in values["methods"].items():
-        if name in entry.controls:
-            yield f"methods.{name}.against: must be another entry of methods"
-        if len(set(entry.controls)) < len(entry.controls):
-            yield f"methods.{name}.against: must name each control once, got {shown(entry.against)}"
-        yield from weights_of(name, entry, values)
-
-
-def weights_of(name: str, entry: Any, values: dict[str, Any]) -> Iterator[str]:
-    """A control with loss weights that it cannot have."""
-    of, where = entry.weights_of, f"methods.{name}.weights_of"
-    if of is None:
-        return
-    if of == name:
-        yield f"{where}: must be another entry of methods"
-    elif not entry.control:
-        yield f"{where}: requires methods.{name}.control to be true"
-    elif of not in values["methods"] and of not in values:  # the section of an entry that is left out may remain
-        yield f"{where}: there is no section {shown(of)}{hint(of, values['methods'])}"
-    elif method := values["methods"].get(of):
-        if entry.is_ not in ("kd", "multiteacher") and entry.is_ != method.is_:
-            yield f"{where}: requires {of} to be of the same kind, {entry.is_}, got {method.is_}"
-        elif method.is_ not in WEIGHTED:
-            yield f"{where}: must name one of the kinds {', '.join(WEIGHTED)}, got {method.is_}"
 
 
 def unknown_networks(values: dict[str, Any]) -> Iterator[str]:
@@ -95,9 +69,8 @@ def networks(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
             group = "peers" if isinstance(value, DML) else "group"
             for name, arch in (getattr(value, group) or {}).items():
                 yield f"{section}.{group}.{name}", arch
-    members = values["cooperative"].members
-    if uses_members(values["methods"]) and not isinstance(members, MembersByRule):
-        for name, member in members.items():
+    if uses_members(values["methods"]):
+        for name, member in members(values["cooperative"]).items():
             yield f"cooperative.members.{name}.arch", member.arch
 
 
@@ -110,8 +83,6 @@ def chain(values: dict[str, Any]) -> Iterator[str]:
     """Chains of assistants that do not lead back to the teacher."""
     assistants = values["assistants"]
     for name, assistant in assistants.items():
-        if name in RESERVED:
-            yield f"assistants.{name}: the name {name!r} is reserved; choose another"
         if assistant.after != "teacher" and assistant.after not in assistants:
             yield f"assistants.{name}.after: must be teacher or an assistant, got {assistant.after!r}"
             continue
@@ -126,35 +97,19 @@ def chain(values: dict[str, Any]) -> Iterator[str]:
         yield f"student.after: must be teacher or an assistant, got {after!r}"
 
 
-def streaming(values: dict[str, Any]) -> Iterator[str]:
-    """Settings that streamed images do not support."""
-    data, train = values["data"], values["train"]
-    if data.storage == "stream" and data.source not in ("folder", "imagenet"):
-        yield f"data.storage: stream requires data.source to be folder or imagenet, got {data.source}"
-    if data.storage == "stream" and data.source == "folder" and data.image_size is None:
-        yield "data.image_size: required for a streamed folder, got auto"
-    streams = data.storage == "stream" or (data.source == "imagenet" and data.storage is None)
-    if streams and train.pad is not None:
-        yield f"train.pad: must be auto for streamed images, which get a crop of random size, got {train.pad}"
+def reserved(values: dict[str, Any]) -> Iterator[str]:
+    """Assistants and members with the name of another network: a group with a `student` would pass for a student."""
+    for key, names in (("assistants", values["assistants"]), ("cooperative.members", members(values["cooperative"]))):
+        for name in names:
+            if name in RESERVED:
+                yield f"{key}.{name}: the name {name!r} is reserved; choose another"
 
 
-def noise(values: dict[str, Any]) -> Iterator[str]:
-    """A confusion file on which the pipeline would not depend, or that does not exist."""
-    data = values["data"]
-    if not isinstance(data.label_noise, str):
-        return
-    path = PurePosixPath(data.label_noise)
-    if path.is_absolute() or ".." in path.parts:
-        yield (
-            "data.label_noise: must be a path relative to data.root that stays below it, because the pipeline depends "
-            f"on that folder, got {shown(data.label_noise)}"
-        )
-    elif not os.path.isfile(file := os.path.join(data.root, path)):
-        yield f"data.label_noise: the file {shown(file)} does not exist; write a path relative to data.root"
+def training(values: dict[str, Any], *, files: bool) -> Iterator[str]:
+    """Contradictions within the recipe, and about the weights of the teacher.
 
-
-def training(values: dict[str, Any]) -> Iterator[str]:
-    """Contradictions within the recipe, and about the weights of the teacher."""
+    files: whether the teacher's checkpoint must exist.
+    """
     train, teacher, runtime = values["train"], values["teacher"], values["runtime"]
     if train.nesterov and train.momentum == 0:
         yield "train.nesterov: true requires train.momentum > 0"
@@ -172,11 +127,13 @@ def training(values: dict[str, Any]) -> Iterator[str]:
             f"train.batch_size: must be at least 2 for each of the {runtime.num_processes} runtime.num_processes, "
             f"because BatchNorm requires two images, got {train.batch_size}"
         )
+    if teacher.epochs is not None and 0 < teacher.epochs <= train.warmup_epochs:
+        yield f"teacher.epochs: must be greater than train.warmup_epochs ({train.warmup_epochs}), got {teacher.epochs}"
     if teacher.epochs == 0 and not teacher.pretrained and teacher.checkpoint is None:
         yield "teacher.epochs: 0 requires teacher.pretrained or teacher.checkpoint"
     if teacher.pretrained and teacher.checkpoint is not None:
         yield "teacher.checkpoint: must be none if teacher.pretrained is true"
-    if teacher.checkpoint is not None and not os.path.isfile(teacher.checkpoint):
+    if files and teacher.checkpoint is not None and not os.path.isfile(teacher.checkpoint):
         yield f"teacher.checkpoint: the file {shown(teacher.checkpoint)} does not exist"
 
 
@@ -260,6 +217,9 @@ def group_of(name: str, section: ORC, after: str, values: dict[str, Any]) -> Ite
                 f"{CHAINS[-1]}, got {after}"
             )
             return
+        if section.group is None and last_of(after, values) == "teacher":
+            yield f"{name}.init: assistants requires a chain with trained assistants, but {after} ends in the teacher"
+            return
         trained = assistants_of(after, values)
         others = trained if section.group is None else section.group
         for other, arch in others.items():
@@ -275,9 +235,14 @@ def group_of(name: str, section: ORC, after: str, values: dict[str, Any]) -> Ite
         yield f"{name}.promoted: must be at most the number of students ({1 + len(others)}), got {section.promoted}"
 
 
+def last_of(after: str, values: dict[str, Any]) -> str:
+    """The last network of a chain: teacher or an assistant.  after: its path."""
+    return values["student"].after if after in CHAINS else after.split("/")[-1]
+
+
 def assistants_of(after: str, values: dict[str, Any]) -> dict[str, str]:
     """The trained assistants of a chain, name -> architecture, from the teacher's successor on.  after: its path."""
-    link = values["student"].after if after in CHAINS else after.split("/")[-1]
+    link = last_of(after, values)
     found: dict[str, str] = {}
     while link in values["assistants"] and link not in found:  # a circular chain has a line of its own
         found[link] = values["assistants"][link].arch

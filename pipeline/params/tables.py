@@ -21,7 +21,6 @@ def tables(values: dict[str, Any], networks: Iterator[tuple[str, str]]) -> Itera
             yield f"{key}: {shown(arch)} {only}; choose one of {', '.join(MLP)}"
     wrong = {
         "data.image_size": data.image_size is not None,
-        "data.image_column": data.image_column is not None,
         "train.pad": train.pad not in (None, 0),
         "train.flip": train.flip is True,
         "train.augment": train.augment != "none",

@@ -25,6 +25,8 @@ GUARD = "GROUP_DISTILLATION_STAGE"  # process ID of the stage, in the processes 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of NVIDIA, of Windows' subsystem for Linux, of AMD
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 PR_SET_PDEATHSIG = 1  # prctl.h of Linux
+# packages whose version may change a result: networks, augmentation and decoding, and learners of other kinds
+VERSIONS = ("torch", "timm", "accelerate", "numpy", "torchvision", "pillow", "scikit-learn", "skops")
 
 
 def begin(runtime: "Runtime", stage: str, *arguments: str) -> None:
@@ -162,6 +164,6 @@ def environment(runtime: "Runtime", recipe: "Train") -> dict[str, Any]:
         "precision": recipe.precision,
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "timm", "accelerate", "numpy")},
+            **{name: version(name) for name in VERSIONS},
         },
     }

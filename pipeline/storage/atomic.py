@@ -99,10 +99,10 @@ def replace_file(target: Path, parts: Iterable[bytes | memoryview], *, durable: 
             if durable:
                 out.flush()
                 os.fsync(out.fileno())
+        partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    partial.replace(target)
     if durable:
         sync(target.parent)
 

@@ -58,8 +58,7 @@ class Checkpoint:
         """
         lock = lock_of(self.folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            mark(self.folder)
+            self.create()
             lock.acquire(timeout=0 if wait else PROBED)
         except Timeout:
             if not wait:
@@ -75,9 +74,15 @@ class Checkpoint:
                 f"a folder that this process may write to"
             ) from None
         try:
+            self.create()  # again: until the lock was free, another process may have evicted the folder
             yield
         finally:
             lock.release()
+
+    def create(self) -> None:
+        """Create the folder, as one of the store."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark(self.folder)
 
     def files(self) -> list[Path]:
         """The checkpoint files, newest first."""

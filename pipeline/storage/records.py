@@ -53,10 +53,12 @@ Networks = dict[NetworkName, NetworkDocument]
 
 
 class RunDocument(Document):
-    """run.json: what one seed trained, and the bundle that it started from.
+    """run.json: what one seed trained, and where it started from.
 
     student: None for a group.  guides: networks that did not learn.  teachers: networks of the bundle from which the
     student learnt: guides, or networks that learnt from there on, such as ORC's pivot.
+    after: the folder of networks, such as models/teacher. It is not the bundle of the seed in it, whose path changes
+    with teacher.per_seed although the bundle does not.
     """
 
     method: str

@@ -1,7 +1,7 @@
 """When a run is checkpointed, and what a checkpoint holds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.progress import Progress
@@ -65,10 +65,10 @@ class Checkpointing:
         self.saved_at = time.perf_counter()
         if self.checkpoint is None:
             return
-        of_ranks = self.processes.all_gather_object(self.state.of_rank())
+        learners = leg.learners if leg else ()
+        of_ranks = self.processes.all_gather_object(self.of_rank(learners))
         if self.processes.rank != 0:
             return
-        learners = leg.learners if leg else ()
         self.checkpoint.save(
             {
                 **self.state.to_dict(),
@@ -77,6 +77,15 @@ class Checkpointing:
                 "of_ranks": of_ranks,
             }
         )
+
+    def of_rank(self, learners: Iterable[str]) -> dict[str, Any]:
+        """What differs between ranks: part of the state and, of several ranks, the buffers of the current learners.
+
+        Within an epoch each rank has running statistics of its own, which decide what a learner teaches there.
+        """
+        if self.processes.size == 1:
+            return self.state.of_rank()
+        return {**self.state.of_rank(), "buffers": {name: self.networks[name].buffers() for name in learners}}
 
     def restore(self) -> dict[str, Any] | None:
         """Go to the newest checkpoint and return it; None if there is none."""
@@ -91,7 +100,9 @@ class Checkpointing:
         return saved
 
     def restore_learners(self, saved: dict[str, Any]) -> None:
-        """Weights and optimizer states of the networks that were learning when `saved` was written."""
+        """Weights, optimizer states and this rank's buffers of the networks that learned when `saved` was written."""
         for name in saved["learners"]:
             self.nets[name].load(saved["learners"][name])
             self.networks[name].load_optimizer_state(saved["optimizers"][name])
+        for name, buffers in saved["of_ranks"][self.processes.rank].get("buffers", {}).items():
+            self.networks[name].load_buffers(buffers)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.core.interface import World
-from pipeline.errors import Diverged
 
 HistoryRow = tuple[int, int, str, str, float]  # leg, epoch, network, term, value
 
@@ -47,15 +47,8 @@ class EpochMetrics:
         """Means over the steps in which a term occurred, and over all ranks."""
         return {key: world.mean(v.mean(0).to(device)).cpu() for key, v in self.stacked().items()}
 
-    def check_finite(self, leg: int, epoch: int) -> None:
-        """Raise Diverged, which names the earliest value that is not finite."""
-        found = self.first_not_finite()
-        if found:
-            network, term, step = found
-            raise Diverged(network=network, term=term, leg=leg, epoch=epoch, step=step)
-
-    def first_not_finite(self) -> tuple[str, str, int] | None:
-        """(network, term, step) of the earliest value that is not finite, or None."""
+    def first_not_finite(self, leg: int, epoch: int) -> dict[str, Any] | None:
+        """Where the earliest value that is not finite was recorded on this rank (`Diverged.at`), or None."""
         found = []
         for (network, term), v in self.stacked().items():
             bad = (~v.flatten(1).isfinite().all(1) if v.dim() > 1 else ~v.isfinite()).nonzero()
@@ -64,7 +57,7 @@ class EpochMetrics:
         if not found:
             return None
         step, network, term = min(found)
-        return network, term, step
+        return {"network": network, "term": term, "leg": leg, "epoch": epoch, "step": step}
 
     def to_dict(self) -> dict:
         """The values as plain data, for a checkpoint."""

@@ -186,6 +186,15 @@ class TrainingNetwork:
         """Load weights and buffers."""
         self.module.load_state_dict(weights)
 
+    def buffers(self) -> State:
+        """A copy of the buffers on the CPU, such as BatchNorm's running statistics."""
+        return {k: v.detach().cpu().clone() for k, v in self.module.named_buffers()}
+
+    def load_buffers(self, saved: State) -> None:
+        """Load what `buffers` returned."""
+        for k, v in self.module.named_buffers():
+            v.copy_(saved[k])
+
     def optimizer_state(self) -> SavedState:
         """The optimizer's state as plain data."""
         assert self.optimizer is not None

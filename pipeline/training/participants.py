@@ -14,11 +14,11 @@ from pipeline.storage.bundle import Bundle
 from pipeline.training.stage import Participants
 
 
-def distillation(name: str, kind: str, section: Any, *, student: str, bundle: Path | None) -> Participants:
+def distillation(name: str, kind: str, section: Any, *, student: str, after: str, bundle: Path | None) -> Participants:
     """What a seed of an entry of `methods` trains.
 
     name: of the entry.  kind: its file in pipeline/methods.  section: its parameters.  student: the architecture.
-    bundle: the networks that the seed starts from, or None.
+    after: where the entry starts from.  bundle: the networks there that the seed starts from, or None.
     """
     method, start = create_method(kind, section), initial_networks(bundle)
     networks = method.networks(student, start)
@@ -33,7 +33,7 @@ def distillation(name: str, kind: str, section: Any, *, student: str, bundle: Pa
         "members": [] if trained else [key for key, network in networks.items() if network.learns],
         "guides": [key for key, network in networks.items() if not network.learns],
         "teachers": [key for key, network in start.items() if network.weights in used] if trained else [],
-        "after": bundle and bundle.as_posix(),
+        "after": after if bundle else None,
     }
     return Participants(method, networks, about, student_arch=student)
 

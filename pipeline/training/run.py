@@ -1,6 +1,7 @@
 """A run: one seed of one method, leg after leg, from its initial networks to its result."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,18 @@ class Result:
     passes: RunPasses
     sheets: dict[str, Sheet]
     fit_seconds: dict[str, float]
+
+
+@contextmanager
+def full_memory_reported(recipe: "Train", networks: Iterable[str], device: torch.device) -> Iterator[None]:
+    """Within the context, a device that runs out of memory raises UserError, which names batch size and networks."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"out of memory on {device}: train.batch_size is {recipe.batch_size}, and the networks "
+            f"{', '.join(networks)} are resident; choose a smaller batch or smaller networks"
+        ) from None
 
 
 class Run:
@@ -155,7 +168,7 @@ class Run:
     def train(self) -> Result:
         """Train every leg, from the newest checkpoint if there is one.
 
-        Raises UserError if the device runs out of memory, and Interrupted, with a checkpoint, after a signal.
+        Raises Diverged, on every rank, if a loss is not finite, and Interrupted, with a checkpoint, after a signal.
         """
         saved = self.checkpointing.restore()
         state = self.state
@@ -164,15 +177,11 @@ class Run:
                 number, leg, _ = legs[0]
                 if number < state.leg:
                     continue
-                self.record_notes(legs)
+                for each in legs:
+                    state.record_notes(each.number, each.notes)
                 if is_independent(leg, self.networks, self.processes):
                     train_independent_legs(
-                        legs,
-                        self.train_alone,
-                        processes=self.processes,
-                        state=state,
-                        nets=self.nets,
-                        checkpointing=self.checkpointing,
+                        legs, self.train_alone, state=state, nets=self.nets, checkpointing=self.checkpointing
                     )
                 else:
                     self.train_leg(number, leg, saved if saved and number == saved["leg"] else None)
@@ -219,13 +228,6 @@ class Run:
         if group:
             yield group
 
-    def record_notes(self, legs: list[NumberedLeg]) -> None:
-        """Add what the method noted before these legs to the history, once, however often the run is resumed."""
-        for number, _, notes in legs:
-            if number >= self.state.noted:
-                self.state.history += [(number, 0, *note) for note in notes]
-                self.state.noted = number + 1
-
     def train_leg(self, number: int, leg: Leg, saved: dict | None) -> None:
         """Train one leg: fit its estimator, or update its networks batch by batch.
 
@@ -257,13 +259,7 @@ class Run:
         self.guides.begin_leg(self.nets, planned)
         self.count_in(part_of_leg(number))
         self.progress.begin_leg(planned, n_steps=planned.n_steps)
-        try:
-            self.loop.run(planned)
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"out of memory on {self.processes.device}: train.batch_size is {self.recipe.batch_size}, and the "
-                f"networks {', '.join(self.nets)} are resident; choose a smaller batch or smaller networks"
-            ) from None
+        self.loop.run(planned)
         self.guides.end_leg(self.nets, planned)
         for name in leg.learners:
             self.trainable[name].end_leg()

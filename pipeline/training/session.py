@@ -16,7 +16,7 @@ from pipeline.storage.logit_cache import LogitCache
 from pipeline.tracking import open_tracker
 from pipeline.training.cost import costs_before
 from pipeline.training.latency import Latency
-from pipeline.training.run import Run
+from pipeline.training.run import Run, full_memory_reported
 from pipeline.training.run_outputs import RunOutputs, write_diverged
 from pipeline.training.stage import SESSION, Participants, Stage
 
@@ -53,7 +53,8 @@ class Session:
 
         Returns a folder of the outputs, which rank 0 may read.
 
-        A run that diverges is finished, too: its outputs are diverged.json in the place of the networks.
+        A run that diverges is finished, too: its outputs are diverged.json in the place of the networks. Raises
+        UserError if the device runs out of memory.
         """
         checkpoint = self.stage.checkpoint(seed)
         label = f"{self.stage.label} seed {seed}"
@@ -63,7 +64,8 @@ class Session:
             with checkpoint.locked(wait=processes.size == 1) if processes.rank == 0 else nullcontext():
                 (finished,) = processes.broadcast_objects([processes.rank == 0 and checkpoint.is_finished()])
                 if not finished:
-                    self.run(seed, participants, checkpoint, label, processes)
+                    with full_memory_reported(self.recipe, participants.networks, self.accelerator.device):
+                        self.run(seed, participants, checkpoint, label, processes)
                 elif processes.rank == 0:
                     return self.stage.take(checkpoint, seed)
                 checkpoint.clear()  # no rank needs them any more

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.runtime.processes import Processes
 from pipeline.training.cost import Passes, RunPasses
+from pipeline.training.divergence import raise_earliest
 from pipeline.training.learner import State
 from pipeline.training.legs import PlannedLeg
 from pipeline.training.metrics import EpochMetrics, HistoryRow, rows_of_epoch
@@ -83,8 +84,8 @@ class TrainState:
         self.clock = now
 
     def check_finite(self, leg: PlannedLeg, epoch: int) -> None:
-        """Raise Diverged if a value that was recorded in this epoch is not finite."""
-        self.metrics.check_finite(leg.number, epoch)
+        """Raise Diverged on every rank if a value that any of them recorded in this epoch is not finite."""
+        raise_earliest(self.processes.all_gather_object(self.metrics.first_not_finite(leg.number, epoch)))
 
     def close_metrics(self, leg: PlannedLeg, epoch: int) -> list[HistoryRow]:
         """History rows of the epoch's means over its steps and over all ranks; a new epoch's metrics begin."""
@@ -92,6 +93,12 @@ class TrainState:
         means = self.metrics.means(self.processes, self.processes.device)
         self.metrics = EpochMetrics()
         return rows_of_epoch(leg.number, epoch, means)
+
+    def record_notes(self, number: int, notes: list[tuple[str, str, float]]) -> None:
+        """Add what the method noted before a leg to the history, once, however often the run is resumed."""
+        if number >= self.noted:
+            self.history += [(number, 0, *note) for note in notes]
+            self.noted = number + 1
 
     def end_epoch(self, epoch: int) -> None:
         """Move on to the next epoch. Epoch 0, of a leg without epochs, has trained nothing and counts no time."""

@@ -133,9 +133,10 @@ def adoption(study: Study, values: dict[str, Any], n_classes: int) -> list[str]:
     found = [f"{name}.{key}={as_yaml(value)}" for key, value in best.items() if value != study.space.given[key]]
     section, chain = plain(values[name]) | best, assistants_of(entry.after, values)
     others = list(chain or values["assistants"]) if section.get("group") == "auto" else [*section.get("group", chain)]
+    first = "pivot" if entry.is_ == "orc" else "teacher"  # ORC counts all others as its students
     for other, control in values["methods"].items():
         if control.weights_of == name:
-            wanted = matching(control.is_, entry.is_, section, ("teacher", *others), n_classes)
+            wanted = matching(control.is_, entry.is_, section, (first, *others), n_classes)
             differs = differing(plain(values[other]), wanted)
             found += [f"{other}.{key}={as_yaml(value)}" for key, value in differs.items()]
     return found

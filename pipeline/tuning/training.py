@@ -31,7 +31,7 @@ class Trainer:
         self.runtime, self.session = values["runtime"], session
         recipe = values["train"].model_copy(update={"epochs": tune.epochs or values["train"].epochs})
         guide_seed = values["seeds"][0] if tune.teacher_seed is None else tune.teacher_seed
-        self.bundle = bundle_path(entry.after, guide_seed)
+        self.after, self.bundle = entry.after, bundle_path(entry.after, guide_seed)
         self.parameters = {
             "train": plain(recipe),
             "student.arch": self.student,
@@ -72,7 +72,7 @@ class Trainer:
         from pipeline.training.participants import distillation
 
         section = self.section_of(parameters)
-        return distillation(self.name, self.kind, section, student=self.student, bundle=self.bundle)
+        return distillation(self.name, self.kind, section, student=self.student, after=self.after, bundle=self.bundle)
 
     def train(self, number: int, parameters: Values, seed: int) -> Path:
         """Train one seed of a trial, or find it in the store. Returns the folder of its outputs.

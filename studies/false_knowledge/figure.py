@@ -31,27 +31,50 @@ COLUMNS: tuple[str, ...] = (
 
 
 def rows_of(results: Path) -> list[tuple[Any, ...]]:
-    """One row of COLUMNS for each dataset, noise, method and seed, with percentages or None. Raises DataError if none.
+    """One row of COLUMNS for each dataset, noise, method and seed, with percentages or None.
 
     `excess` is `passed_on` less what the student of `scratch` has in common with the same teachers, in points.
     `scratch` has no teacher. Its `passed_on` is that of `kd` by coincidence: the share of the teacher's errors on which
     the student without a teacher gives the same wrong class.
+    Raises DataError, which names the file, if one is damaged or not in a folder of that name, or if there are none.
     """
     rows = []
     for file in sorted(results.glob("*/summary.json")):
         dataset, _, noise = file.parent.name.rpartition("-")
-        summary = json.loads(file.read_text())
-        for method, of_method in summary.items():
-            for seed, values in of_method.get("seeds", {}).items():
-                source = summary.get("kd", {}).get("seeds", {}).get(seed, {})
-                passed_on = source.get("passed_on_by_scratch") if method == "scratch" else values.get("passed_on")
-                shares = (values.get("teacher_errors"), passed_on, values.get("passed_on_by_scratch"))
-                percent = [None if v is None else 100 * v for v in (*shares, values.get("memorised"))]
-                level = 0.0 if noise == "none" else float(noise)
-                excess = None if percent[1] is None or percent[2] is None else percent[1] - percent[2]
-                rows.append((dataset, level, method, int(seed), values["top1"], *percent, excess))
+        level = level_of(noise)
+        if not dataset or level is None:
+            raise DataError(f"{file.parent}: the name of the folder is not DATASET-NOISE, such as digits-0.2")
+        try:
+            rows += rows_of_cell(dataset, level, json.loads(file.read_text()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DataError(
+                f"{file} is damaged: remove it and run `python -m studies.false_knowledge.run` again"
+            ) from None
     if not rows:
         raise DataError(f"{results} has no results: run `python -m studies.false_knowledge.run` first")
+    return rows
+
+
+def level_of(noise: str) -> float | None:
+    """The share of wrong labels that the end of a folder's name says; None if it says none."""
+    try:
+        level = 0.0 if noise == "none" else float(noise)
+    except ValueError:
+        return None
+    return level if 0 <= level < 1 else None
+
+
+def rows_of_cell(dataset: str, level: float, summary: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows of one dataset at one level of noise.  summary: the content of summary.json."""
+    rows = []
+    for method, of_method in summary.items():
+        for seed, values in of_method.get("seeds", {}).items():
+            source = summary.get("kd", {}).get("seeds", {}).get(seed, {})
+            passed_on = source.get("passed_on_by_scratch") if method == "scratch" else values.get("passed_on")
+            shares = (values.get("teacher_errors"), passed_on, values.get("passed_on_by_scratch"))
+            percent = [None if v is None else 100 * float(v) for v in (*shares, values.get("memorised"))]
+            excess = None if percent[1] is None or percent[2] is None else percent[1] - percent[2]
+            rows.append((dataset, level, method, int(seed), float(values["top1"]), *percent, excess))
     return rows
 
 

@@ -14,16 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import ParamsError, UserError
+from pipeline.params.yaml_file import read as read_yaml
 from stages.command import command
 
 HERE = Path(__file__).parent
 PARAMS = Path("params.yaml")
 SUMMARY = "summary.json"
+KEYS = ("noise", "seeds", "methods", "datasets")  # of study.yaml
+CHAINS = ("takd", "dgkd")
 STAGE_OF = {  # the stage that writes the networks that a method starts from
     "data/prepared/classes.txt": "prepare",
     "models/teacher": "pretrain",
     "models/group": "group",
     "models/members": "members",
+    **{f"models/{chain}/teacher": "pretrain" for chain in CHAINS},
 }
 
 
@@ -38,11 +42,38 @@ class Cell:
     overrides: tuple[str, ...]
 
 
-def read_yaml(file: Path) -> Any:
-    """The content of a YAML file."""
-    from ruamel.yaml import YAML
+def read_study(file: Path) -> dict[str, Any]:
+    """The content of study.yaml. Raises ParamsError, which names the key, if it does not describe a study."""
+    study = read_yaml(file)
+    levels, seeds, methods, datasets = (study.get(key) for key in KEYS)
+    for key, is_valid, expected in (
+        ("noise", is_list(levels, str | float | int), "a list of values of data.label_noise"),
+        ("seeds", is_list(seeds, int), "a list of seeds"),
+        ("methods", is_list(methods, str), "a list of entries of methods"),
+        ("datasets", isinstance(datasets, dict) and datasets, "a mapping of datasets to what -S sets"),
+    ):
+        if not is_valid:
+            raise ParamsError(f"{file}: {key}: must be {expected}")
+    for name, overrides in study["datasets"].items():
+        if overrides != [] and not is_list(overrides, str):
+            raise ParamsError(f"{file}: datasets.{name}: must be a list of KEY=VALUE")
+    if unknown := [key for key in study if key not in KEYS]:
+        raise ParamsError(f"{file}: {unknown[0]}: unknown key; the keys are {', '.join(KEYS)}")
+    return study
 
-    return YAML(typ="safe", pure=True).load(file.read_text())
+
+def is_list(value: Any, types: Any) -> bool:
+    """Whether a value is a list of these types, not empty."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, types) for item in value)
+
+
+def committed_params() -> bytes:
+    """The committed params.yaml. Raises UserError outside a Git work tree that has one."""
+    done = subprocess.run(["git", "show", f"HEAD:{PARAMS}"], capture_output=True, check=False)
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").partition("\n")[0]
+        raise UserError(f"git has no committed {PARAMS} here ({reason}): run the study in a clone of the project")
+    return done.stdout
 
 
 def cells_of(study: dict[str, Any], roots: dict[str, str], all_methods: list[str]) -> list[Cell]:
@@ -66,8 +97,13 @@ def cells_of(study: dict[str, Any], roots: dict[str, str], all_methods: list[str
 
 def networks_of(methods: dict[str, Any]) -> list[str]:
     """The stages that the search of these entries of `methods` needs."""
-    starts = {entry["after"] for entry in methods.values()}
-    return sorted(STAGE_OF.get(start) or f"chain@{Path(start).name}" for start in starts)
+    return sorted({stage_of(entry["after"]) for entry in methods.values()})
+
+
+def stage_of(start: str) -> str:
+    """The stage that writes the networks that a method starts from, e.g. chain@takd or assist-takd@ta1."""
+    _, chain, *_ = path = Path(start).parts
+    return STAGE_OF.get(start) or (f"assist-{chain}@{path[-1]}" if chain in CHAINS else f"chain@{path[-1]}")
 
 
 def call(*arguments: str) -> None:
@@ -86,7 +122,7 @@ def run_cell(cell: Cell, folder: Path, jobs: int) -> None:
     if tuned.exists():
         shutil.copyfile(tuned, PARAMS)
     else:
-        PARAMS.write_bytes(subprocess.run(["git", "show", f"HEAD:{PARAMS}"], capture_output=True, check=True).stdout)
+        PARAMS.write_bytes(committed_params())
         call("-m", "dvc", "exp", "run", "check", *(part for o in cell.overrides for part in ("-S", o)))
         call("-m", "dvc", "repro", *networks_of(read_yaml(PARAMS)["methods"]))
         call("-m", "stages.tune", "all", "--write", *(["--jobs", str(jobs)] if jobs > 1 else []))
@@ -120,10 +156,10 @@ def main(
     roots = dict(part.split("=", 1) for part in root or [] if "=" in part)
     if len(roots) < len(root or []):
         raise ParamsError("--root: must be DATASET=FOLDER, once for each dataset")
-    committed = subprocess.run(["git", "show", f"HEAD:{PARAMS}"], capture_output=True, check=True).stdout
+    described, committed = read_study(study), committed_params()
     PARAMS.write_bytes(committed)
     all_methods = list(read_yaml(PARAMS)["methods"])
-    for cell in cells_of(read_yaml(study), roots, all_methods):
+    for cell in cells_of(described, roots, all_methods):
         if (results / cell.name / SUMMARY).exists():
             print(f"{cell.name}: has results")
             continue

@@ -2,7 +2,8 @@
 
 It copies the project into FOLDER, writes its params.yaml, trains and evaluates the members and every pool, and prints
 Markdown: accuracy before, with each pool, and trained on all data; the matrix |R(i to j)|; and how often the search
-reached its target, and how far it moved the images of each kind. `--seeds N` and `--epochs N` shorten it.
+reached its target, and how far it moved the images of each kind. `--seeds N` and `--epochs N` shorten it. FOLDER may be
+that of an earlier run, which is replaced, but not a project with a params.yaml of its own.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from statistics import mean, stdev
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
+MARK = "# Written by studies/learners/run.py, which replaces it.\n"  # the first line of params.yaml in FOLDER
 POOLS = {
     "cooperative": "counterfactual",
     "cooperative_raw": "raw",
@@ -45,19 +47,34 @@ GROUPS = {
 }
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a folder has no params.yaml but one that this command has written."""
+    file = folder / "params.yaml"
+    return not file.exists() or (file.is_file() and file.read_bytes().startswith(MARK.encode()))
+
+
+def count(text: str) -> int:
+    """A number of at least 1 on the command line. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)
+
+
 def copy_project(folder: Path) -> None:
-    """Copy the project's files without its results."""
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    for name in filter(None, files.split("\0")):
-        if name.split("/")[0] in ("pipeline", "stages", "data", "params.yaml", "dvc.yaml") and (ROOT / name).is_file():
+    """Copy the project's files without its params.yaml and its results."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, text=True)
+    if listed.returncode:
+        sys.exit(f"error: git lists no files in {ROOT}: run the study in a clone of the project")
+    for name in filter(None, listed.stdout.split("\0")):
+        if name.split("/")[0] in ("pipeline", "stages", "data", "dvc.yaml") and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
 
 
 def write_params(folder: Path, data: str, seeds: int, epochs: int) -> list[str]:
-    """Write params.yaml. Returns the entries of methods that train a group."""
+    """Write params.yaml, from that of the project. Returns the entries of methods that train a group."""
     yaml = YAML()
-    params = yaml.load(folder / "params.yaml")
+    params = yaml.load(ROOT / "params.yaml")
     params["seeds"] = list(range(seeds))
     params["train"]["epochs"] = epochs
     params["data"]["source"] = data
@@ -74,14 +91,17 @@ def write_params(folder: Path, data: str, seeds: int, epochs: int) -> list[str]:
         params[name]["pool"] = pool
         if data == "breast_cancer":  # every member knows both classes
             params[name]["expertise"] = "instance"
-    yaml.dump(params, folder / "params.yaml")
+    with (folder / "params.yaml").open("w") as file:
+        file.write(MARK)
+        yaml.dump(params, file)
     return list(POOLS)
 
 
 def stage(folder: Path, *arguments: str) -> None:
-    """Run one stage."""
+    """Run one stage. Exits with one line if it fails, below its own."""
     command = [sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:]]
-    subprocess.run(command, cwd=folder, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if subprocess.run(command, cwd=folder, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
+        sys.exit(f"error: `python {' '.join(command[1:])}` failed in {folder}")
 
 
 def spread(values: list[float]) -> str:
@@ -130,9 +150,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=GROUPS)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seeds", type=count, default=5)
+    parser.add_argument("--epochs", type=count, default=40)
     arguments = parser.parse_args()
+    if not is_free(arguments.folder):
+        parser.error(f"{arguments.folder} has a params.yaml that this command has not written: name another folder")
     copy_project(arguments.folder)
     methods = write_params(arguments.folder, arguments.data, arguments.seeds, arguments.epochs)
     for name in ("check", "prepare", "members"):

@@ -48,6 +48,7 @@ CASES = {
     "file not UTF-8": (not_utf8_file, r"train/cat/\\xff\.jpg: the name is not UTF-8: rename it"),
     "only a pipe": (only(os.mkfifo), "train/cat: the class has no images"),
     "only a hidden file": (only(lambda f: f.with_name(".a.png").touch()), "train/cat: the class has no images"),
+    "two validation splits": (lambda root: shutil.copytree(root / "val", root / "validation"), "has both val and val"),
     "link to itself": (link("train/cat/loop.png", "loop.png"), r"loop\.png cannot be read: "),
     "link to nothing": (link("train/cat/none.png", "nowhere.png"), r"none\.png cannot be read: No such file"),
     "class links to itself": (link("train/emu", "emu"), "train/emu cannot be read: it is a link that leads nowhere"),

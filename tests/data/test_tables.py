@@ -86,6 +86,12 @@ def test_a_file_gives_the_same_rows_in_both_formats(tmp_path, kind):
         (lambda f: f.with_columns(label=pl.lit("one")), "column label has 1 classes"),
         (lambda f: f.select("label"), "has no columns besides the label"),
         (lambda f: f.clear(), "has no rows"),
+        (
+            lambda f: f.with_columns(label=pl.Series([1.0, 2.0, float("nan")] * 20)),
+            "a label in column label is missing",
+        ),
+        (lambda f: f.with_columns(label=pl.Series([" ", "b"] * 30)), "column label: a class name is empty"),
+        (lambda f: f.with_columns(label=pl.Series(["a\nb", "b"] * 30)), r"column label: the class name 'a\nb' has a"),
     ],
 )
 def test_a_bad_table_is_one_line(tmp_path, change, message):
@@ -93,6 +99,54 @@ def test_a_bad_table_is_one_line(tmp_path, change, message):
     with pytest.raises(DataError) as caught:
         open_source(section(tmp_path))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert str(tmp_path / "train.parquet") in str(caught.value)
+
+
+def test_numbers_of_every_type_are_features(tmp_path):
+    numbers = frame()["age"]
+    types = (pl.Int128, pl.UInt8, pl.Float32, pl.Decimal(10, 2), pl.Float64)
+    wide = frame().select("label", *(numbers.cast(dtype).alias(str(k)) for k, dtype in enumerate(types)))
+    wide.write_parquet(tmp_path / "train.parquet")
+    features = open_source(section(tmp_path)).features["train"]
+    assert features.dtype == np.float64 and (features == numbers.to_numpy()[:, None]).all()
+
+
+FAR = {
+    "test": ("test", [1e300], "test.csv:1: 1e+300 in column weight cannot be scaled by the training rows, "),
+    "train": ("train", [1e308], "train.csv:1: 1e+308 in column weight cannot be scaled by the training rows, "),
+    "range": ("train", [1e308, -1e308], "in column weight cannot be scaled by the training rows, -1e+308 to 1e+308"),
+}
+
+
+@pytest.mark.parametrize("case", FAR)
+def test_a_number_that_32_bits_do_not_hold_is_one_line(tmp_path, case):
+    changed, far, message = FAR[case]
+    for split in ("train", "validation", "test"):
+        rows = frame()
+        if split == changed:
+            rows = rows.with_columns(weight=pl.Series([*far, *rows["weight"].to_list()[len(far) :]]))
+        rows.write_csv(tmp_path / f"{split}.csv")
+    with pytest.raises(DataError) as caught:
+        prepared_table(tmp_path, tmp_path / "out")
+    assert message in str(caught.value) and "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_damaged_tables_are_read_or_one_line(tmp_path, capfd):
+    """Polars panics on some of them, and prints the stack of its panic."""
+    file, draw, refused = tmp_path / "train.parquet", np.random.default_rng(0), 0
+    frame().write_parquet(file)
+    valid = file.read_bytes()
+    for k in range(200):
+        data = bytearray(valid)
+        for place in draw.integers(0, len(data), 1 + k % 8):
+            data[place] = int(draw.integers(0, 256))
+        file.write_bytes(data if k % 10 else data[: draw.integers(0, len(data))])
+        try:
+            open_source(section(tmp_path))
+        except DataError as error:
+            refused += 1
+            assert str(error).startswith(str(file)) and str(error).isprintable()
+    assert refused > 50 and capfd.readouterr().err == ""
 
 
 def test_files_that_do_not_fit_each_other_are_one_line(tmp_path):
@@ -104,6 +158,15 @@ def test_files_that_do_not_fit_each_other_are_one_line(tmp_path):
     frame().write_csv(tmp_path / "train.csv")
     frame().with_columns(label=pl.lit("new")).write_csv(tmp_path / "test.csv")
     with pytest.raises(DataError, match="class new is not one of the training rows"):
+        open_source(section(tmp_path))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_in_two_formats_is_one_line(tmp_path, split):
+    frame().write_csv(tmp_path / "train.csv")
+    frame().write_csv(tmp_path / f"{split}.csv")
+    frame().write_parquet(tmp_path / f"{split}.parquet")
+    with pytest.raises(DataError, match=rf"has both {split}\.parquet and {split}\.csv: remove one$"):
         open_source(section(tmp_path))
 
 

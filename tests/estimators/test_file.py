@@ -9,12 +9,13 @@ import zipfile
 import numpy as np
 import pytest
 import skops.io
+import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from pipeline.errors import DataError, UserError
 from pipeline.estimators.file import from_bytes, to_bytes
-from pipeline.estimators.module import create, fit
+from pipeline.estimators.module import EstimatorModule, create, fit
 
 KINDS = {
     "RandomForestClassifier": {"n_estimators": 5},
@@ -110,6 +111,19 @@ def test_an_estimator_that_needs_other_types_is_not_saved():
     fit(estimator, *data(), "member")
     with pytest.raises(UserError, match="cannot be saved without pickle"):
         to_bytes(estimator)
+
+
+def test_an_estimator_whose_trees_see_a_part_of_the_features_is_refused_when_it_is_fitted():
+    estimator = create("sklearn/BaggingClassifier", {"max_features": 0.5, "n_estimators": 2})
+    with pytest.raises(UserError, match=r"^member: BaggingClassifier with these options could not be read once"):
+        fit(estimator, *data(), "member")
+
+
+def test_an_estimator_that_cannot_answer_is_one_line():
+    estimator = create("sklearn/KNeighborsClassifier", {"n_neighbors": 100})
+    fit(estimator, *data(), "member")
+    with pytest.raises(UserError, match=r"^KNeighborsClassifier cannot answer: Expected n_neighbors"):
+        EstimatorModule(estimator, 3)(torch.zeros(2, 6, 1, 1))
 
 
 @pytest.mark.parametrize("cut", [0, 10, 300])

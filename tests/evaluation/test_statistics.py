@@ -55,6 +55,34 @@ def test_equal_predictions_are_equivalent():
     assert (found.p, found.p_equivalent) == (1, 0) and verdicts({"a": found})["a"].verdict == "equivalent"
 
 
+@pytest.mark.parametrize(("seeds", "images"), [(2, 1), (2, 2), (2, 15), (3, 1), (3, 3), (4, 2)])
+def test_counts_of_images_give_wrong_verdicts_in_less_than_5_percent_of_the_families(seeds, images):
+    """Nine methods without a true difference, whose accuracies vary by a few images between seeds."""
+    draw, families, wrong = np.random.default_rng(0), 400, 0
+    for _ in range(families):
+        counts = np.rint(draw.normal(500, images / 2**0.5, (10, seeds))).astype(int)
+        correct = [{s: first_correct(n, 1000) for s, n in enumerate(of_method)} for of_method in counts]
+        found = {str(k): compare(correct[k], correct[0], 1.0) for k in range(1, 10)}
+        wrong += any(c.verdict in ("better", "worse") for c in verdicts(found).values())
+    assert wrong <= 0.05 * families
+
+
+def test_differences_that_are_equal_in_all_seeds_are_not_certain():
+    a = {s: first_correct(r, 997) for s, r in enumerate((930, 917))}
+    b = {s: first_correct(r, 997) for s, r in enumerate((927, 914))}
+    c = compare(a, b, 1.0)
+    assert c.difference == pytest.approx(300 / 997)
+    assert c.high - c.low == pytest.approx(2 * 12.7062 * 100 / 997 / 24**0.5, abs=1e-4)  # t with 1 degree of freedom
+    assert c.p == pytest.approx(2 * t.sf(3 * 24**0.5, 1))
+
+
+def test_one_test_image_could_be_anything():
+    one = first_correct(1, 1)
+    c = compare({0: one}, {0: ~one}, 1.0)
+    assert (c.difference, c.low, c.high) == (100, -100, 100)
+    assert image_interval(one[0].astype(float)) == (0, 100)
+
+
 def test_several_seeds_are_compared_by_a_paired_t_test():
     a = {s: first_correct(r, 100) for s, r in enumerate((92, 94, 96))}
     b = {s: first_correct(r, 100) for s, r in enumerate((90, 91, 92))}

@@ -144,6 +144,14 @@ def test_a_network_that_cannot_be_quantized_is_exported_without_int8(data, tmp_p
     assert "| `model.int8.onnx` |" not in card and "second line" not in card and capfd.readouterr() == ("", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_not_recorded_as_a_property_of_the_network(exported, data, tmp_path):
+    (tmp_path / "model.int8.onnx").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        write_int8(tmp_path / "model.int8.onnx", exported.folder / "model.onnx", calibration_images(data))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_network_without_a_layer_to_quantize_says_so(tmp_path):
     write_onnx(tmp_path / "m.onnx", torch.nn.Flatten(), [0.5], [0.5], (4, 4))
     images = np.random.default_rng(0).random((4, 1, 4, 4), dtype=np.float32)

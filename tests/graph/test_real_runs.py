@@ -1,6 +1,7 @@
 """Real runs of a small project: `dvc repro`, experiments, more seeds, and a typo."""
 
 import json
+import sys
 
 import pytest
 from project import ran
@@ -62,6 +63,27 @@ def test_editing_the_progress_display_reruns_no_stage(project):
     with (project.folder / "pipeline/progress.py").open("a") as file:
         file.write("\n\nWIDTH = 80\n")
     assert ran(project.dvc("repro").stdout) == []
+    project.reset()
+
+
+def test_one_teacher_for_all_seeds_and_back_finds_the_trained_seeds_and_their_guides(project):
+    """The teacher of seed 0 is that of train.seed 0 in another folder, so nothing is trained again."""
+    files = [project.folder / "results/eval" / f"{method}.json" for method in ("kd", "orc")]
+    before = [file.read_bytes() for file in files]
+    for per_seed in ("false", "true"):
+        done = project.dvc("exp", "run", "-S", f"teacher.per_seed={per_seed}", "complete")
+        assert (project.folder / "models/teacher/seed-0").exists() == (per_seed == "true")
+        assert "epoch" not in done.stdout
+        assert [file.read_bytes() for file in files] == before
+    project.reset()
+
+
+def test_an_export_of_a_seed_that_was_not_evaluated_is_one_line(project):
+    file = project.folder / "results/eval/kd.json"
+    file.write_text(file.read_text().replace('"0": {', '"7": {', 1))
+    failed = project.run(sys.executable, "-m", "stages.export", ok=False)
+    assert failed.returncode == 1 and failed.stderr.splitlines()[-1].startswith("error: results/eval/kd.json ")
+    assert "Traceback" not in failed.stderr
     project.reset()
 
 

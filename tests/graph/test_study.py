@@ -1,17 +1,25 @@
-"""The study of false knowledge: what each of its cells runs, and what its table and figure show."""
+"""The study of false knowledge: what each of its cells runs, and what its table and figure show.
+
+The commands of studies end with one line about a mistake, and write nothing.
+"""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from dvc.repo import Repo
 from project import Project
 from ruamel.yaml import YAML
 
 from pipeline.errors import DataError, ParamsError
 from pipeline.params import load as params
 from studies.false_knowledge import figure, run
+from studies.learners import run as learners
 
 ROOT = Path(__file__).parents[2]
 METHODS = list(YAML(typ="safe").load((ROOT / "params.yaml").read_text())["methods"])
@@ -51,12 +59,84 @@ def test_unknown_methods_and_datasets_of_a_study_are_one_line():
         run.cells_of(study | {"methods": ["kd"]}, {"digit": "/data"}, METHODS)
 
 
+def test_the_networks_that_a_method_starts_from_are_outputs_of_the_stage_that_is_run_for_it():
+    stage_of = {out.def_path: stage.addressing for stage in Repo(ROOT).index.stages for out in stage.outs}
+    stage_of["data/prepared/classes.txt"] = stage_of["data/prepared"]
+    links = [f"models/{chain}/{link}" for chain in ("takd", "dgkd") for link in ("teacher", "ta1", "ta2")]
+    chains = ["models/chains/takd", "models/chains/dgkd"]
+    starts = ["data/prepared/classes.txt", "models/teacher", "models/group", "models/members", *chains, *links]
+    for start in starts:
+        assert run.networks_of({"a": {"after": start}}) == [stage_of[start]]
+    assert run.networks_of({start: {"after": start} for start in starts}) == sorted({stage_of[s] for s in starts})
+
+
 STUDY = """noise: [0.4]
 seeds: [0]
 methods: [kd]
 datasets:
   digits: [data.source=digits, data.limit=64, train.epochs=1, tune.trials=2, 'tune.seeds=[100]']
 """
+
+
+DESCRIBED = {"noise": [0.4], "seeds": [0], "methods": ["kd"], "datasets": {"digits": ["data.source=digits"]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("noise: [", "study.yaml, line 1: not valid YAML"),
+        ("- 1", "study.yaml, line 1: must be a mapping"),
+        *((DESCRIBED | {key: value}, f"study.yaml: {key}: must be") for key in DESCRIBED for value in ([], "kd", None)),
+        (DESCRIBED | {"methods": [["kd"]]}, "study.yaml: methods: must be a list of entries of methods"),
+        (DESCRIBED | {"datasets": {"digits": "a=b"}}, "study.yaml: datasets.digits: must be a list of KEY=VALUE"),
+        (DESCRIBED | {"seed": [0]}, "study.yaml: seed: unknown key; the keys are noise, seeds, methods, datasets"),
+    ],
+)
+def test_a_malformed_study_is_one_line(tmp_path, content, message):
+    file = tmp_path / "study.yaml"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ParamsError) as caught:
+        run.read_study(file)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["studies.false_knowledge.run", "studies.learners.run digits out"])
+def test_a_study_outside_of_a_git_work_tree_is_one_line(tmp_path, command):
+    for code in ("pipeline", "stages", "studies"):
+        shutil.copytree(ROOT / code, tmp_path / code, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    done = run_study(tmp_path, *command.split(), GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    assert done.returncode == 1 and done.stderr.startswith("error: git ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "params.yaml").exists() and not (tmp_path / "out").exists()
+
+
+def run_study(folder: Path, module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", module, *arguments]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digits", "."), "error: . has a params.yaml that this command has not written: name another folder"),
+        (("digits", "out", "--seeds", "0"), "error: argument --seeds: must be a whole number of at least 1, got 0"),
+        (("digits", "out", "--epochs", "x"), "error: argument --epochs: must be a whole number of at least 1, got x"),
+    ],
+)
+def test_a_mistake_on_the_command_line_of_the_learners_writes_nothing(tmp_path, arguments, message):
+    (tmp_path / "params.yaml").write_text("seeds: [0]\n")
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
+    done = run_study(tmp_path, "studies.learners.run", *arguments)
+    assert done.returncode == 2 and done.stderr.endswith(f"{message}\n") and "Traceback" not in done.stderr
+    assert (tmp_path / "params.yaml").read_text() == "seeds: [0]\n" and not (tmp_path / "out").exists()
+
+
+def test_the_learners_replace_an_earlier_run_of_theirs_and_nothing_else(tmp_path, monkeypatch):
+    assert learners.is_free(tmp_path) and not learners.is_free(ROOT)
+    learners.write_params(tmp_path, "digits", 1, 2)
+    assert learners.is_free(tmp_path)
+    monkeypatch.chdir(ROOT)
+    assert params.load("seeds", file=tmp_path / "params.yaml")["seeds"] == [0]
 
 
 @pytest.mark.slow
@@ -77,6 +157,26 @@ def test_a_study_keeps_its_results_and_a_cell_that_was_stopped_goes_on_after_its
     again = project.run(*command)
     assert "stages.tune" not in again.stdout
     assert (kept / "summary.json").read_bytes() == summary and (kept / "params.yaml").read_bytes() == tuned
+
+
+@pytest.mark.parametrize(
+    ("folder", "content", "message"),
+    [
+        ("digits", "{}", "digits: the name of the folder is not DATASET-NOISE, such as digits-0.2"),
+        ("digits-much", "{}", "digits-much: the name of the folder is not DATASET-NOISE"),
+        ("digits-nan", "{}", "digits-nan: the name of the folder is not DATASET-NOISE"),
+        ("digits-0.2", "{", "digits-0.2/summary.json is damaged: remove it"),
+        ("digits-0.2", "[]", "digits-0.2/summary.json is damaged: remove it"),
+        ("digits-0.2", '{"kd": {"seeds": {"0": {}}}}', "digits-0.2/summary.json is damaged: remove it"),
+        ("digits-0.2", '{"kd": {"seeds": {"0": {"top1": "x"}}}}', "digits-0.2/summary.json is damaged: remove it"),
+    ],
+)
+def test_results_of_a_study_that_are_none_are_one_line(tmp_path, folder, content, message):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "summary.json").write_text(content)
+    with pytest.raises(DataError) as caught:
+        figure.rows_of(tmp_path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_table_and_figure_show_every_method_by_noise(tmp_path):

@@ -52,6 +52,21 @@ def test_an_edit_of_the_project_is_seen_and_an_exception_is_status_1(server, tmp
     assert "ValueError: two" in (tmp_path / "log").read_text()
 
 
+def test_temporary_folders_of_a_command_are_removed_when_it_ends(server, tmp_path):
+    code = (
+        "from tempfile import TemporaryDirectory\n"
+        "class Owner:\n"
+        "    def __init__(self):\n"
+        f"        self.folder, self.me = TemporaryDirectory(dir={str(tmp_path)!r}, prefix='taken-'), self\n"
+        "def main():\n"
+        "    print(Owner().folder.name)\n"
+        "main()\n"
+    )
+    request(server, tmp_path, code)
+    assert json.loads(server.stdout.readline())["status"] == 0
+    assert "taken-" in (tmp_path / "log").read_text() and not list(tmp_path.glob("taken-*"))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux waits for a process and for input at once")
 @pytest.mark.parametrize("how", ["the input ends", "the server is killed"])
 def test_a_command_is_asked_to_end_when_nobody_waits_for_it(server, tmp_path, how):

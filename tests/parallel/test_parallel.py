@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from distributed import LocalCluster
 from parallel_runs import COMMAND, locked, results
 from project import BIN, ENVIRONMENT, ROOT, ran
 
@@ -134,6 +135,11 @@ def test_mistakes_on_the_command_line_are_one_line():
 
     with pytest.raises(UserError, match=r"^--scheduler: no Dask scheduler answers at tcp://127\.0\.0\.1:1 \("):
         connected(address="tcp://127.0.0.1:1")
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as several,
+        pytest.raises(UserError, match=r"^--scheduler: the worker \S+ has 2 threads, .*: start it with --nthreads 1$"),
+    ):
+        connected(address=several.scheduler_address)
     with pytest.raises(ParamsError, match=r"^--memory-per-job: 1e\+06 GiB do not fit into this machine's free memory$"):
         connected(memory=1e6)
     with pytest.raises(ParamsError, match=r"^'distil' is not a stage of dvc\.yaml; `dvc stage list` lists them$"):

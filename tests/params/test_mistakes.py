@@ -20,6 +20,7 @@ class Deleted:
 
 
 DELETED = Deleted()
+MEMBER = {"arch": "tiny_plain2_12", "lacks": "auto", "keeps": 1.0}
 
 # dotted key, its new value, a part of the message
 MISTAKES = [
@@ -131,6 +132,7 @@ MISTAKES = [
         "ork",
         "methods.orc_matched.weights_of: there is no section 'ork'; nearest: orc",
     ),
+    ("methods.kd_scaled.weights_of", "train", "methods.kd_scaled.weights_of: train is not the section of a method"),
     ("methods.kd_scaled.weights_of", ["dgkd"], "methods.kd_scaled.weights_of: "),
     ("teacher.per_seed", "yes", "teacher.per_seed: must be"),
     ("methods.kd.after", "models/teachr", "methods.kd.after: kd must start from one of models/teacher"),
@@ -149,6 +151,7 @@ MISTAKES = [
     ("seeds", [0, 0], "seeds: must differ from each other, got [0, 0]"),
     ("seeds", [-1], "seeds.0: must be greater than or equal to 0, got -1"),
     ("seeds", 3, "seeds: must be a valid list, got 3"),
+    ("scratch.ce_weight", 0.0, "scratch.ce_weight: must be greater than 0, because nothing would"),
     ("kd.temperature", 0, "kd.temperature: must be greater than or equal to 0.001, got 0"),
     (
         "kd.alpha",
@@ -189,6 +192,10 @@ MISTAKES = [
     ("sdgkd.survival", -0.1, "sdgkd.survival: must be greater than or equal to 0, got -0.1"),
     ("cooperative.members", {"auto": 1}, "cooperative.members.auto: must be greater than or equal to 2, got 1"),
     ("cooperative.members", {}, "cooperative.members: must have at least 2 entries, got {}"),
+    *[
+        (f"cooperative.members.{name}", MEMBER, f"cooperative.members.{name}: the name '{name}' is reserved; choose")
+        for name in ("student", "teacher", "pivot")
+    ],
     ("cooperative.members.a.keeps", 0.0, "cooperative.members.a.keeps: must be"),
     ("cooperative.members.a.keeps", "1of2", "cooperative.members.a.keeps: must be"),
     ("cooperative.members.a.arch", "nowhere", "cooperative.members.a.arch: unknown network 'nowhere'"),
@@ -201,6 +208,8 @@ MISTAKES = [
     ("cooperative_raw.teachers", DELETED, "cooperative_raw.teachers: is missing"),
     ("cooperative.pool", "some", "cooperative.pool: must be"),
     ("data.storage", "stream", "data.storage: stream requires data.source to be folder or imagenet, got digits"),
+    ("data.image_column", "a", "data.image_column: must be auto unless data.source is parquet, got digits"),
+    ("data.label_column", "a", "data.label_column: must be auto unless data.source is parquet or table, got digits"),
     ("data.storage", "disk", "data.storage: must be 'memory' or 'stream' or auto, got 'disk'"),
     ("export.method", "kdd", "export.method: 'kdd' is not an entry of methods; choose one of scratch, kd"),
     ("export.method", "cooperative", "export.method: cooperative trains a group, not a student"),
@@ -246,11 +255,16 @@ def test_mistake_is_a_one_line_error_that_names_its_key(key, value, message):
 
 
 CHAIN = "models/chains/dgkd"
+EMPTY = "orc.init: assistants requires a chain with trained assistants, but"
 GROUPS = [
     ("auto", 3, CHAIN, []),
     ("auto", 2, "models/takd/ta1", []),
     ({"ta2": "tiny_plain2_16"}, 2, CHAIN, []),
     ({}, 1, "models/dgkd/teacher", []),
+    *(
+        ("auto", 1, f"models/{link}/teacher", [f"{EMPTY} models/{link}/teacher ends in the teacher"])
+        for link in ("takd", "dgkd")
+    ),
     ("auto", 4, CHAIN, ["orc.promoted: must be at most the number of students (3), got 4"]),
     ("auto", 3, "models/takd/ta1", ["orc.promoted: must be at most the number of students (2), got 3"]),
     (
@@ -288,6 +302,16 @@ def test_assistants_that_begin_in_orc_must_have_been_trained_in_its_chain(group,
     with pytest.raises(ParamsError) as caught:
         params.validated(whole)
     assert str(caught.value).splitlines() == [f"params.yaml: {mistake}" for mistake in mistakes]
+
+
+def test_a_chain_without_assistants_has_none_that_could_begin_in_orc():
+    whole = document()
+    whole["student"]["after"] = "teacher"
+    whole["methods"]["orc"]["after"] = CHAIN
+    whole["orc"]["init"] = "assistants"
+    with pytest.raises(ParamsError) as caught:
+        params.validated(whole)
+    assert str(caught.value).splitlines() == [f"params.yaml: {EMPTY} {CHAIN} ends in the teacher"]
 
 
 AUTO = ["data.storage", "data.image_size", "data.limit", "data.validation", "data.image_column", "data.label_column"]
@@ -344,10 +368,16 @@ def test_control_is_an_optional_boolean_of_an_entry():
         params.validated(whole)
 
 
-def test_a_control_may_have_the_weights_of_a_method_that_is_left_out():
+@pytest.mark.parametrize("left_out", ["orc", "sdgkd"])
+def test_a_control_may_have_the_weights_of_a_method_that_is_left_out(left_out):
+    """sdgkd is not the name of a kind, so its section has the schema of any kind."""
     whole = document()
-    del whole["methods"]["orc"]
-    assert params.validated(whole)["methods"]["orc_matched"].weights_of == "orc"
+    whole["methods"]["orc_matched"]["weights_of"] = left_out
+    del whole["methods"][left_out]
+    assert params.validated(whole)["methods"]["orc_matched"].weights_of == left_out
+    del whole[left_out]
+    with pytest.raises(ParamsError, match=rf"weights_of: there is no section '{left_out}'"):
+        params.validated(whole)
 
 
 def test_several_mistakes_are_reported_together():

@@ -1,5 +1,6 @@
 """Two processes that share a global batch train the same networks as one process."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from cases import METHODS
+
+from pipeline.storage.checkpoints import Checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "support" / "two_processes.py"
 PATHS = (SCRIPT.parent, SCRIPT.parents[2])
@@ -122,6 +125,52 @@ def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, nam
     actual, expected = trained(tmp_path, [name])[name], one_and_two[1][name]
     assert gap(actual, expected) == 0 and actual["rows"] == expected["rows"]
     assert actual["passes"] == expected["passes"]
+
+
+@pytest.mark.slow
+def test_run_killed_within_an_epoch_resumes_with_the_running_statistics_of_each_rank(tmp_path, name="dml"):
+    """DML's learners teach before they learn, with their rank's own BatchNorm statistics of the last step."""
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+    whole = run(TORCHRUN, tmp_path / "whole", "float64", name, BATCHNORM="1")
+    assert whole.returncode == 0, whole.stderr
+    killed = run(TORCHRUN, tmp_path / "killed", "float64", name, BATCHNORM="1", DIE="1:3")
+    assert killed.returncode != 0 and "Signal 9 (SIGKILL)" in killed.stderr
+    saved = Checkpoint(tmp_path / "killed/store" / name).load()
+    assert saved and (saved["epoch"], saved["step"]) == (1, 1)
+    resumed = run(TORCHRUN, tmp_path / "killed", "float64", name, BATCHNORM="1")
+    assert resumed.returncode == 0, resumed.stderr
+    actual, expected = (trained(tmp_path / folder, [name])[name] for folder in ("killed", "whole"))
+    assert gap(actual, expected) == 0 and actual["rows"] == expected["rows"]
+    assert actual["passes"] == expected["passes"]
+
+
+def diverged(out: Path, name: str, not_numbers: str) -> list[dict]:
+    """Where each of two ranks says that the run of a method diverged.  not_numbers: RANK:BATCHES, as the script."""
+    out.mkdir()
+    done = run(TORCHRUN, out, "float64", name, NAN=not_numbers)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((out / f"{name}.diverged-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("batch", "epoch", "step"), [(1, 1, 0), (3, 1, 2), (5, 1, 4)], ids=["checkpoint", "middle", "end"]
+)
+def test_ranks_report_the_first_loss_that_is_not_finite_on_any_of_them(tmp_path, batch, epoch, step):
+    """A checkpoint is due after the first batch, and the fifth ends the epoch: there, rank 0 has seen finite losses."""
+    places = diverged(tmp_path / "out", "kd", f"1:{batch}")
+    assert places == 2 * [{"network": "student", "term": "ce", "leg": 0, "epoch": epoch, "step": step}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("not_numbers", "leg", "step"), [("0:3", 0, 2), ("1:3", 1, 2), ("1:4,0:12", 1, 3)], ids=["rank 0", "rank 1", "both"]
+)
+def test_ranks_report_the_first_independent_leg_that_diverges_on_any_of_them(tmp_path, not_numbers, leg, step):
+    """Rank 0 trains legs 0 and 2, of ten batches each, and rank 1 trains leg 1."""
+    places = diverged(tmp_path / "out", "cooperative", not_numbers)
+    assert places == 2 * [{"network": "abc"[leg], "term": "ce", "leg": leg, "epoch": 1, "step": step}]
 
 
 @pytest.mark.slow

@@ -96,6 +96,13 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
 
 
+def test_a_file_that_cannot_take_the_place_of_its_target_leaves_nothing(tmp_path):
+    (tmp_path / "target").mkdir()
+    with pytest.raises(OSError):
+        replace_file(tmp_path / "target", [b"new"])
+    assert list(tmp_path.iterdir()) == [tmp_path / "target"]
+
+
 def test_many_processes_may_replace_the_same_folder_at_once(tmp_path):
     """The last one wins, none fails, and no partial folder is left."""
     code = (

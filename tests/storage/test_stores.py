@@ -22,7 +22,7 @@ from pipeline.data.sources.open import open_source
 from pipeline.errors import UserError
 from pipeline.storage.checkpoints import Checkpoint, prune
 from pipeline.storage.folders import discard
-from pipeline.storage.store import MARK_TEXT, Store, mark
+from pipeline.storage.store import MARK_TEXT, Store, is_own, mark
 from pipeline.training.seeds import train_seeds
 from pipeline.training.stage import Participants, Stage
 
@@ -44,6 +44,23 @@ def test_second_run_of_the_same_key_reports_that_it_waits(tmp_path):
         assert log == ["another run of distill-kd with the same key is in progress: waiting for it"]
     thread.join(timeout=30)
     assert entered.is_set()
+
+
+def test_a_folder_that_is_evicted_while_its_run_waits_is_the_stores_again(tmp_path):
+    entered = threading.Event()
+    first, second = checkpoint_in(tmp_path), checkpoint_in(tmp_path, log=lambda line: None)
+
+    def wait() -> None:
+        with second.locked(wait=True):
+            entered.set()
+
+    with first.locked(wait=True):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not entered.wait(0.5)
+        shutil.rmtree(first.folder)
+    thread.join(timeout=30)
+    assert entered.is_set() and is_own(second.folder)
 
 
 def test_second_run_of_the_same_key_that_may_not_wait_is_an_error(tmp_path):

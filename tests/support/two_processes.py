@@ -4,10 +4,14 @@ Under torchrun it is one of several ranks; the global batch is the same either w
 BatchNorm computes its statistics on each rank's shard. Environment variables:
 DIE=RANK:BATCHES: the rank kills itself at the given batch.
 LATE=RANK:BATCHES: the rank sleeps at the given batch, for longer than the timeout of a collective.
+NAN=RANK:BATCHES[,...]: the images of the rank's given batch are not numbers.
 BATCHNORM=1: the networks use BatchNorm.
 EPOCHS=N: the length of a leg.
+
+Where a run diverges, each rank writes the place that it reports, and ends as a stage does: when rank 0 has finished.
 """
 
+import json
 import os
 import signal
 import sys
@@ -42,11 +46,13 @@ def main(out: str, dtype: str, *wanted: str) -> None:
     from cases import METHODS, OF_KINDS, start_of
     from toy_run import ToyRuns
 
+    from pipeline.errors import Diverged
     from pipeline.runtime.processes import Processes
     from pipeline.storage.checkpoints import Checkpoint
     from pipeline.training.batches import Batches
 
     die_at, late_at = (os.environ.get(name, "-1:0").split(":") for name in ("DIE", "LATE"))
+    not_numbers = [at.split(":") for at in os.environ.get("NAN", "-1:0").split(",")]
     seen = 0
     collective_timeout = timedelta(seconds=4 if "LATE" in os.environ else 60)
     accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=collective_timeout)])
@@ -59,7 +65,8 @@ def main(out: str, dtype: str, *wanted: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if here == late_at:
             time.sleep(3 * collective_timeout.total_seconds())
-        return plain(batches, *arguments, **named)
+        batch = plain(batches, *arguments, **named)
+        return batch._replace(x=batch.x * float("nan")) if here in not_numbers else batch
 
     plain, Batches.__call__ = Batches.__call__, next_batch
     torch.set_num_threads(1)
@@ -77,8 +84,14 @@ def main(out: str, dtype: str, *wanted: str) -> None:
                 accelerator=accelerator,
                 epochs=int(os.environ.get("EPOCHS", "2")),
             )
-            result = run.train()
-            if Processes(run.accelerator).rank == 0:
+            processes = Processes(run.accelerator)
+            try:
+                result = run.train()
+            except Diverged as error:
+                (Path(out) / f"{name}.diverged-{processes.rank}.json").write_text(json.dumps(error.at))
+                processes.on_rank_0(lambda: None)
+                continue
+            if processes.rank == 0:
                 states = {n: {"last": t.last, "best": t.best} for n, t in result.networks.items()}
                 saved = {"networks": states, "rows": result.history, "passes": result.passes}
                 torch.save(saved, Path(out) / f"{name}.pt")

@@ -6,12 +6,15 @@ import resource
 import shutil
 import signal
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import torch
 from cases import METHODS, start_of
 from run_endings import checkpoint_in
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pipeline.errors import UserError
@@ -36,17 +39,6 @@ def test_non_finite_loss_is_a_one_line_error_that_names_network_term_and_step(to
             run.train()
         assert str(caught.value).startswith(f"the loss is not finite: {where}; lower train.lr, ")
         assert "\n" not in str(caught.value)
-
-
-def test_out_of_memory_error_names_the_batch_size_and_the_networks(toy):
-    run = toy.run(METHODS["kd"], toy.start)
-
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    run.loop.update = full
-    with pytest.raises(UserError, match=r"train\.batch_size is 8, and the networks student, teacher are resident"):
-        run.train()
 
 
 def test_full_disk_while_saving_is_reported_and_keeps_the_previous_checkpoint(toy, tmp_path):
@@ -93,6 +85,21 @@ def test_full_disk_anywhere_in_a_stage_is_a_one_line_error(tmp_path, monkeypatch
         if how == "copy":
             shutil.copytree(tmp_path / "outs", tmp_path / "models", copy_function=full)
         full("", tmp_path / "models")
+
+    monkeypatch.setattr("sys.argv", ["stage"])
+    with pytest.raises(SystemExit) as exited:
+        command(main)
+    assert exited.value.code == 1
+    assert capsys.readouterr().err == "error: No space left on device: free space and run the same command again\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("library", ["polars", "safetensors"])
+def test_full_disk_that_a_library_in_rust_meets_is_a_one_line_error(monkeypatch, capsys, library):
+    def main() -> None:
+        if library == "polars":
+            pl.DataFrame({"x": range(10_000)}).write_parquet("/dev/full")
+        raise SafetensorError("Error while serializing: IoError(Os { message: No space left on device (os error 28) })")
 
     monkeypatch.setattr("sys.argv", ["stage"])
     with pytest.raises(SystemExit) as exited:

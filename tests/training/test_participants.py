@@ -110,7 +110,8 @@ def test_a_run_names_its_teachers_and_its_student_sees_all_images(tmp_path, kind
     section = load(kind)[kind]
     section = section.model_copy(update={"peers": {"a": "tiny_plain2_16"}}) if kind == "dml" else section
     kind = load("methods")["methods"][kind].is_
-    run = distillation("mine", kind, section, student="tiny_plain2_12", bundle=tmp_path if start else None)
+    bundle = tmp_path if start else None
+    run = distillation("mine", kind, section, student="tiny_plain2_12", after="models/x", bundle=bundle)
     assert (run.about["teachers"], run.about["guides"]) == (teachers, guides)
     learners = {name: network for name, network in run.networks.items() if network.learns}
     assert "student" in learners and all(network.sees is None for network in learners.values())

@@ -46,6 +46,14 @@ def test_controls_of_orc_get_its_weights(values, tmp_path):
     assert "controls that get its loss weights, and are to be tuned after it: orc_single, orc_matched" in text
 
 
+def test_controls_of_orc_without_a_group_get_the_weights_of_its_one_student(values, tmp_path):
+    values["orc"] = values["orc"].model_copy(update={"group": {}})
+    study = searched("orc", values, tmp_path, best=2)
+    assert study.best
+    settings = as_settings(adoption(study, values, CLASSES))
+    assert settings["orc_matched.kd_weight"] == pytest.approx(study.best.parameters["beta"])
+
+
 def test_controls_of_dgkd_get_the_weights_of_all_guides_of_the_chain(values, tmp_path):
     study = searched("dgkd", values, tmp_path, best=3)
     assert study.best

@@ -35,7 +35,13 @@ class Folder:
         if not os.path.isdir(root):
             raise DataError(f"data.root: there is no folder {shown(root)}")
         check_file_name(root)
-        found = {s: folder for s, names in FOLDERS.items() for n in names if os.path.isdir(folder := root / n)}
+        found: dict[str, Path] = {}
+        for split, names in FOLDERS.items():
+            folders = [folder for name in names if os.path.isdir(folder := root / name)]
+            if len(folders) > 1:
+                raise DataError(f"{shown(root)} has both {folders[0].name} and {folders[1].name}: remove one")
+            if folders:
+                found[split] = folders[0]
         expected = "expected train/CLASS/*, with one folder per class"
         if "train" not in found:
             raise DataError(f"{shown(root)} has no folder train: {expected}")

@@ -5,7 +5,6 @@ The manifest is a folder that `python -m stages.manifest ROOT FOLDER` writes and
 of these in manifest.json.
 """
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.data.sources.folder import Folder
 from pipeline.data.sources.listing import entries
 from pipeline.data.sources.shards import guarded, schema_of
-from pipeline.errors import DataError
+from pipeline.errors import DataError, is_disk_full
 from pipeline.storage.atomic import replace_folder
 from pipeline.storage.digests import NAME as MANIFEST
 from pipeline.storage.digests import first_difference, write_digests
@@ -28,7 +27,6 @@ from pipeline.storage.digests import first_difference, write_digests
 SCHEMA = {"split": pl.String, "label": pl.Int64, "path": pl.String, "size": pl.Int64, "mtime": pl.Int64}
 SPLITS = ("train", "validation", "test")
 FILES = ("root.txt", "classes.txt", "files.parquet", MANIFEST)
-FULL = (errno.ENOSPC, errno.EDQUOT)  # a full disk, which a stage's command line reports
 
 
 def write_manifest(root: Path, folder: Path, *, on_error: str) -> Folder:
@@ -61,7 +59,7 @@ def write_manifest(root: Path, folder: Path, *, on_error: str) -> Folder:
     try:
         replace_folder(target, fill)
     except OSError as error:
-        if error.errno in FULL:
+        if is_disk_full(error):
             raise
         raise DataError(f"{shown(folder)} cannot be written: {error.strerror}") from None
     return found

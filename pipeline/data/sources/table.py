@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.class_names import shown
+from pipeline.data.class_names import check_class_name, shown
 from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.errors import DataError, first_line
 
@@ -23,34 +23,59 @@ SPLITS = ("train", "validation", "test")
 KINDS = (".parquet", ".csv")
 PACKAGED = {"breast_cancer": "breast_cancer.csv", "wine": "wine_data.csv"}  # in sklearn/datasets/data
 MAX_CLASSES = 1000
+LARGEST = 1e30  # of a scaled number: it fits into 32 bits after it is divided by a standard deviation of 1e-4, too
 
 
 class Table:
     """A data set of rows of features.
 
-    splits: for each split the features [N, D] and the labels.  classes: names by label.
+    rows: for each split the features [N, D] and the labels.  classes: names by label.  names: of the rows, FILE:ROW.
+    columns: the names of the features.
     """
 
     manifest: Manifest | None = None
     defaults = Defaults(validation=0.2, pad=0, flip=False)
 
-    def __init__(self, rows: dict[str, tuple[np.ndarray, np.ndarray]], classes: list[str], names: dict[str, list[str]]):
+    def __init__(
+        self,
+        rows: dict[str, tuple[np.ndarray, np.ndarray]],
+        classes: list[str],
+        names: dict[str, list[str]],
+        columns: list[str],
+    ):
         self.features = {split: features.astype(np.float64) for split, (features, _) in rows.items()}
         self.splits = {split: Split(names[split], labels.astype(np.int64)) for split, (_, labels) in rows.items()}
-        self.classes = classes
+        self.classes, self.columns = classes, columns
         self.skipped: list[tuple[str, str]] = []
         self.low, self.range = np.zeros(1), np.ones(1)
 
     def scale_by(self, split: str, rows: np.ndarray) -> None:
-        """Let 0 and 255 be the least and the largest value of each feature in these rows of a split."""
+        """Let 0 and 255 be the least and the largest value of each feature in these rows of a split.
+
+        Raises DataError, which names the row and the column, if a number of any split does not fit on this scale.
+        """
         chosen = self.features[split][rows]
-        self.low, width = chosen.min(0), np.ptp(chosen, 0)
+        with np.errstate(over="ignore"):
+            self.low, width = chosen.min(0), np.ptp(chosen, 0)
         self.range = np.where(width > 0, width, 1.0)
+        for other, features in self.features.items():
+            fits = (np.abs(self.scaled(features)) <= LARGEST) & np.isfinite(self.range)
+            if not fits.all():
+                row, column = np.argwhere(~fits)[0]
+                low, high = (float(bound(chosen[:, column])) for bound in (np.min, np.max))
+                raise DataError(
+                    f"{shown(self.splits[other].names[row])}: {features[row, column]:g} in column "
+                    f"{shown(self.columns[column])} cannot be scaled by the training rows, {low:g} to {high:g}"
+                )
+
+    def scaled(self, features: np.ndarray) -> np.ndarray:
+        """Features [N, D] on the scale of 0 to 255."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return 255 * (features - self.low) / self.range
 
     def images(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the rows of a split: [1, 1, D] float32."""
-        scaled = 255 * (self.features[split][rows] - self.low) / self.range
-        yield from scaled.astype(np.float32)[:, None, None]
+        yield from self.scaled(self.features[split][rows]).astype(np.float32)[:, None, None]
 
 
 def packaged(name: str) -> Table:
@@ -63,10 +88,11 @@ def packaged(name: str) -> Table:
         raise DataError(f"data.source: {name} needs scikit-learn, which is not installed: run `uv sync`")
     file = Path(spec.origin).parent / "datasets" / "data" / PACKAGED[name]
     with file.open() as lines:
-        classes = next(lines).strip().split(",")[2:]
+        _, n_features, *classes = next(lines).strip().split(",")
         values = np.loadtxt(lines, delimiter=",", dtype=np.float64)
     names = [f"{file.name}:{row + 1}" for row in range(len(values))]
-    return Table({"train": (values[:, :-1], values[:, -1])}, classes, {"train": names})
+    columns = [str(column) for column in range(int(n_features))]
+    return Table({"train": (values[:, :-1], values[:, -1])}, classes, {"train": names}, columns)
 
 
 def read_folder(root: Path, label_column: str | None) -> Table:
@@ -75,7 +101,13 @@ def read_folder(root: Path, label_column: str | None) -> Table:
     label_column: None is the column `label`. All other columns must be numbers.
     Raises DataError, which names the file and the column.
     """
-    files = {s: f for s in SPLITS for kind in KINDS if (f := root / f"{s}{kind}").is_file()}
+    files: dict[str, Path] = {}
+    for split in SPLITS:
+        found = [file for kind in KINDS if (file := root / f"{split}{kind}").is_file()]
+        if len(found) > 1:
+            raise DataError(f"data.root: {shown(root)} has both {found[0].name} and {found[1].name}: remove one")
+        if found:
+            files[split] = found[0]
     if "train" not in files:
         raise DataError(f"data.root: {shown(root)} has neither train.csv nor train.parquet")
     frames = {split: read_frame(file) for split, file in files.items()}
@@ -83,20 +115,21 @@ def read_folder(root: Path, label_column: str | None) -> Table:
     columns = [c for c in frames["train"].columns if c != label]
     for split, frame in frames.items():
         check_frame(files[split], frame, label, columns)
-    found = sorted({str(v) for v in frames["train"][label].unique()}, key=natural)
-    if not 2 <= len(found) <= MAX_CLASSES:
-        raise DataError(
-            f"{shown(files['train'])}: column {shown(label)} has {len(found)} classes, not 2..{MAX_CLASSES}"
-        )
-    number = {name: k for k, name in enumerate(found)}
+    classes = sorted({str(v) for v in frames["train"][label].unique()}, key=natural)
+    where = f"{shown(files['train'])}: column {shown(label)}"
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise DataError(f"{where} has {len(classes)} classes, not 2..{MAX_CLASSES}")
+    for name in classes:
+        check_class_name(name, where)
+    number = {name: k for k, name in enumerate(classes)}
     rows = {}
     for split, frame in frames.items():
         values = [str(v) for v in frame[label]]
         if unknown := next((v for v in values if v not in number), None):
             raise DataError(f"{shown(files[split])}: class {shown(unknown)} is not one of the training rows")
-        rows[split] = (frame.select(columns).to_numpy(), np.array([number[v] for v in values]))
+        rows[split] = (numbers(frame, columns), np.array([number[v] for v in values]))
     names = {s: [f"{files[s].name}:{row + 1}" for row in range(len(frame))] for s, frame in frames.items()}
-    return Table(rows, found, names)
+    return Table(rows, classes, names, columns)
 
 
 def natural(name: str) -> tuple[int, float, str]:
@@ -111,16 +144,26 @@ def read_frame(file: Path) -> "pl.DataFrame":
     """A CSV or Parquet file. Raises DataError if it cannot be read."""
     import polars as pl
 
+    from pipeline.data.sources.shards import guarded, schema_of
+
+    if file.suffix == ".parquet":
+        schema_of(file)
+        return guarded(file, lambda: pl.read_parquet(file, glob=False, hive_partitioning=False))
     try:
-        if file.suffix == ".parquet":
-            return pl.read_parquet(file)
-        return pl.read_csv(file, infer_schema_length=None)
+        return pl.read_csv(file, infer_schema_length=None, glob=False)
     except Exception as error:  # polars raises many types
         raise DataError(f"{shown(file)} cannot be read as a table: {shown(first_line(error))}") from None
 
 
+def numbers(frame: "pl.DataFrame", columns: list[str]) -> np.ndarray:
+    """Columns of a table as float64 [N, D]. NumPy has no type for integers of 128 bits."""
+    import polars as pl
+
+    return frame.select(pl.col(columns).cast(pl.Float64)).to_numpy()
+
+
 def check_frame(file: Path, frame: "pl.DataFrame", label: str, columns: list[str]) -> None:
-    """Raise DataError unless a table has a label and finite numbers in each of these columns."""
+    """Raise DataError unless each row of a table has a label, and a finite number in each of these columns."""
     if not len(frame):
         raise DataError(f"{shown(file)} has no rows")
     if not columns:
@@ -128,11 +171,11 @@ def check_frame(file: Path, frame: "pl.DataFrame", label: str, columns: list[str
     missing = next((c for c in (label, *columns) if c not in frame.columns), None)
     if missing is not None:
         raise DataError(f"{shown(file)} has no column {shown(missing)} (data.label_column names the label)")
-    if frame[label].null_count():
+    if frame[label].null_count() or (frame[label].dtype.is_float() and frame[label].is_nan().any()):
         raise DataError(f"{shown(file)}: a label in column {shown(label)} is missing")
     for column in columns:
         values = frame[column]
         if not (values.dtype.is_numeric() or str(values.dtype) == "Boolean"):
             raise DataError(f"{shown(file)}: column {shown(column)} has the type {values.dtype}, not numbers")
-        if values.null_count() or not np.isfinite(values.to_numpy().astype(np.float64)).all():
+        if values.null_count() or not np.isfinite(numbers(frame, [column])).all():
             raise DataError(f"{shown(file)}: a number in column {shown(column)} is missing or not finite")

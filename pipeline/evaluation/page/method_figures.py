@@ -90,9 +90,11 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
     for (student, teacher), value in history.means("qualified/").items():
         if student in members and teacher in members:
             counts[members.index(teacher), members.index(student)] = value
+    section = o.cost["parameters"].get(o.name) or {}
     if counts.any():
+        other = "of classes in which only i is an expert" if section.get("expertise") == "class" else "and j does not"
         yield (
-            "|R(i to j)|: images that member i classifies correctly and member j does not.",
+            f"|R(i to j)|: images that member i classifies correctly, {other}.",
             figures.heatmap(counts, members, f"{o.name}: teaching opportunities", "student j", "teacher i"),
         )
     p_y = history.means("p_y/")
@@ -103,7 +105,6 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
     }
     if moved:
         label = "mean probability of the label"
-        section = o.cost["parameters"].get(o.name) or {}
         whose = "the member" if section.get("counterfactual_of") == "student" else "their teachers"
         yield (
             f"Counterfactuals for a member: {label} by {whose}, from the original to the counterfactual (dot).",
