@@ -92,9 +92,10 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
             counts[members.index(teacher), members.index(student)] = value
     section = o.cost["parameters"].get(o.name) or {}
     if counts.any():
-        other = "of classes in which only i is an expert" if section.get("expertise") == "class" else "and j does not"
+        by_class = section.get("expertise") == "class"
+        which = ", of classes in which only i is an expert" if by_class else " and member j does not"
         yield (
-            f"|R(i to j)|: images that member i classifies correctly, {other}.",
+            f"|R(i to j)|: images that member i classifies correctly{which}.",
             figures.heatmap(counts, members, f"{o.name}: teaching opportunities", "student j", "teacher i"),
         )
     p_y = history.means("p_y/")
