@@ -12,8 +12,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 SUMMARY = json.loads((ROOT / "results/summary.json").read_text())
 STUDIES = {n: ROOT / "studies" / n / "results" for n in ("cifar100", "cifar100_tuned", "cifar100_15_epochs")}
 SHOWN = [  # page, study, number of its tables, at least
-    ("README.md", "cifar100_15_epochs", 1),
-    ("docs/results.md", "cifar100_15_epochs", 1),
+    ("README.md", "cifar100_15_epochs", 3),
+    ("docs/results.md", "cifar100_15_epochs", 3),
     ("docs/results.md", "cifar100_tuned", 3),
     ("docs/results.md", "cifar100", 3),
 ]
@@ -27,7 +27,7 @@ def test_tables_of_a_study_are_those_of_its_committed_results(page, study, least
     assert len(compared) >= least and all(part in (ROOT / page).read_text() for part in compared)
 
 
-@pytest.mark.parametrize(("study", "methods"), [("cifar100_tuned", 6), ("cifar100_15_epochs", 3)])
+@pytest.mark.parametrize(("study", "methods"), [("cifar100_tuned", 6), ("cifar100_15_epochs", 5)])
 def test_false_knowledge_of_a_tuned_study_is_that_of_its_committed_results(study, methods):
     table = (STUDIES[study] / "table.md").read_text().split("**False knowledge", 1)[1].split("\n\n**", 1)[0]
     assert table.rstrip().count("\n| ") >= methods and table.rstrip() in (ROOT / "docs/results.md").read_text()
