@@ -143,8 +143,10 @@ def check_trees(estimator: Any) -> None:
         children = np.stack([left, right])[:, inner]
         if not len(left) or (children <= at[inner]).any() or (children >= len(left)).any():
             raise ValueError("a tree has a node that does not exist")
-        if (feature[inner] < 0).any() or (feature[inner] >= features).any() or features != estimator.n_features_in_:
-            raise ValueError("a tree has a feature that does not exist, or sees a part of them")
+        if (feature[inner] < 0).any() or (feature[inner] >= features).any():
+            raise ValueError("a tree splits by a feature that does not exist")
+        if features != estimator.n_features_in_:
+            raise ValueError("a tree was fitted to a part of the features")
 
 
 def parts_of(value: Any, kinds: tuple[type, ...], seen: set[int]) -> list[Any]:

@@ -13,6 +13,7 @@ import torch
 
 from pipeline.data.prepared import Prepared
 from pipeline.data.split import stratified
+from pipeline.errors import UserError
 from pipeline.evaluation import false_knowledge, metrics
 from pipeline.storage.bundle import Bundle, seed_bundle
 
@@ -43,16 +44,24 @@ class Tester:
             name: The network's name in the bundle.
             which: The weights, "last" or "best" (on validation).
             split: "test", or "train" for the images of `training_rows`, without augmentation.
+
+        Raises:
+            UserError: The device runs out of memory.
         """
         key = (bundle.folder, name, which, split)
         if key not in self.cached_logits:
             network = bundle.load(name, which).to(self.device)
             views = self.views if split == "test" else self.training_views
             rows = np.arange(len(self.labels)) if split == "test" else self.training_rows
-            with torch.inference_mode():
-                z = torch.cat(
-                    [network(views.plain(b.to(self.device))) for b in torch.as_tensor(rows).split(BATCH_SIZE)]
-                )
+            batches = torch.as_tensor(rows).split(BATCH_SIZE)
+            try:
+                with torch.inference_mode():
+                    z = torch.cat([network(views.plain(batch.to(self.device))) for batch in batches])
+            except torch.OutOfMemoryError:
+                raise UserError(
+                    f"out of memory on {self.device}: {name} does not evaluate {BATCH_SIZE} images at a time; free the "
+                    f"device, or set CUDA_VISIBLE_DEVICES= to evaluate on the CPU"
+                ) from None
             self.cached_logits[key] = z.float().cpu().numpy()
         return self.cached_logits[key]
 

@@ -159,6 +159,10 @@ def test_files_that_do_not_fit_each_other_are_one_line(tmp_path):
     frame().with_columns(label=pl.lit("new")).write_csv(tmp_path / "test.csv")
     with pytest.raises(DataError, match="class new is not one of the training rows"):
         open_source(section(tmp_path))
+    (tmp_path / "test.csv").unlink()
+    frame().with_columns(label=pl.lit("")).write_parquet(tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"class '' is not one of the training rows"):
+        open_source(section(tmp_path))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -115,7 +115,7 @@ def test_an_estimator_that_needs_other_types_is_not_saved():
 
 def test_an_estimator_whose_trees_see_a_part_of_the_features_is_refused_when_it_is_fitted():
     estimator = create("sklearn/BaggingClassifier", {"max_features": 0.5, "n_estimators": 2})
-    with pytest.raises(UserError, match=r"^member: BaggingClassifier with these options could not be read once"):
+    with pytest.raises(UserError, match=r"^member: BaggingClassifier with these options .*a part of the features"):
         fit(estimator, *data(), "member")
 
 
@@ -143,4 +143,4 @@ def test_a_tree_that_leads_nowhere_is_refused():
     assert "a feature that does not exist" in refused(to_bytes(boosted), "sklearn/HistGradientBoostingClassifier")
     forest = RandomForestClassifier(n_estimators=2).fit(*data())
     forest.n_features_in_ = 3
-    assert "a feature that does not exist" in refused(to_bytes(forest), "sklearn/RandomForestClassifier")
+    assert "a tree was fitted to a part of the features" in refused(to_bytes(forest), "sklearn/RandomForestClassifier")

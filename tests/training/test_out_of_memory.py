@@ -1,4 +1,4 @@
-"""A device that runs out of memory ends a session with one line, wherever that happens."""
+"""A device that runs out of memory ends training and evaluation with one line, wherever that happens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,11 @@ from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
 from pipeline.data.sources.open import open_source
 from pipeline.errors import UserError
+from pipeline.evaluation import testing
 from pipeline.methods.scratch import Scratch
+from pipeline.models.create import create
 from pipeline.params.load import load, runtime
+from pipeline.storage.bundle import Bundle, write_network
 from pipeline.training import run
 from pipeline.training.session import Session
 from pipeline.training.stage import Participants, Stage
@@ -77,3 +80,15 @@ def test_out_of_memory_anywhere_in_a_session_is_one_line_that_names_batch_size_a
         session.train(0, participants)
     assert str(caught.value).startswith(f"out of memory on cpu: train.batch_size is {recipe.batch_size}, and ")
     assert "the networks student are resident" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_out_of_memory_in_an_evaluation_is_one_line_that_names_the_network(tmp_path, monkeypatch, prepared):
+    tester = testing.Tester(Prepared.read(prepared))
+    shape = {"num_classes": 10, "in_chans": 1, "image_size": (8, 8)}
+    state = {k: v.contiguous() for k, v in create("tiny_plain2_12", **shape).state_dict().items()}
+    write_network(tmp_path, "student", {"arch": "tiny_plain2_12", **shape}, last=state, best=state)
+    monkeypatch.setattr(tester.views, "plain", full)
+    with pytest.raises(UserError) as caught:
+        tester.logits(Bundle.read(tmp_path), "student", "last")
+    assert str(caught.value).startswith("out of memory on cpu: student does not evaluate 512 images at a time; ")
+    assert "\n" not in str(caught.value)

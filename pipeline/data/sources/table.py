@@ -125,8 +125,10 @@ def read_folder(root: Path, label_column: str | None) -> Table:
     rows = {}
     for split, frame in frames.items():
         values = [str(v) for v in frame[label]]
-        if unknown := next((v for v in values if v not in number), None):
-            raise DataError(f"{shown(files[split])}: class {shown(unknown)} is not one of the training rows")
+        unknown = next((v for v in values if v not in number), None)
+        if unknown is not None:
+            name = shown(unknown) or "''"
+            raise DataError(f"{shown(files[split])}: class {name} is not one of the training rows")
         rows[split] = (numbers(frame, columns), np.array([number[v] for v in values]))
     names = {s: [f"{files[s].name}:{row + 1}" for row in range(len(frame))] for s, frame in frames.items()}
     return Table(rows, classes, names, columns)
