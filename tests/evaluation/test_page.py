@@ -128,6 +128,20 @@ def test_a_figure_whose_every_bar_is_one_is_not_drawn(tmp_path, compared, page):
     assert caption == "Distillation loss towards each guide." and not others
 
 
+def test_the_pivot_starts_at_the_accuracy_of_the_teacher(tmp_path, compared, monkeypatch):
+    orc = next(o for o in compared if o.name == "orc")
+    history = History(tmp_path / "results/train/orc/history.csv", 0)
+    epochs, top1 = history.of("pivot", "validation/top1")
+    drawn = []
+    monkeypatch.setattr(method_figures.figures, "lines", lambda series, *_: drawn.append(series["top-1"]) or "")
+    captions = [caption for caption, _ in METHOD_FIGURES["orc"](orc, history, tmp_path)]
+    assert drawn == [([0, *epochs], [90.0, *top1])] and epochs[0] == 1
+    assert "Pivot (validation); at epoch 0 it is the teacher." in " ".join(captions)
+    orc.seeds[0]["guides"]["teacher"]["validation"] = None  # as that of a network whose validation was not measured
+    captions = [caption for caption, _ in METHOD_FIGURES["orc"](orc, history, tmp_path)]
+    assert drawn[1:] == [(epochs, top1)] and "epoch 0" not in " ".join(captions)
+
+
 def test_a_hundred_classes_get_no_confusion_matrix_and_the_most_frequent_feedback(tmp_path, compared):
     results = Results(tmp_path / "results", compared, "kd")
     captions = [caption for caption, _ in overview(results)]

@@ -34,12 +34,18 @@ def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure
             "in these batches, and group teaching in the others.",
             figures.stacked_areas(promoted, f"{o.name}: temporary teachers", "epoch", "share of batches"),
         )
-    if history.of("pivot", "validation/top1")[0]:
-        epochs, top1 = history.of("pivot", "validation/top1")
+    epochs, top1 = history.of("pivot", "validation/top1")
+    if epochs:
         confidence = history.of("pivot", "validation/confidence")[1]
-        series = {"top-1": (epochs, top1), "mean confidence": (epochs, [100 * v for v in confidence])}
+        teacher = validation_of_teacher(o)
+        at_0 = ([], []) if teacher is None else ([0], [teacher])
+        series = {
+            "top-1": ([*at_0[0], *epochs], [*at_0[1], *top1]),
+            "mean confidence": (epochs, [100 * v for v in confidence]),
+        }
+        where = "" if teacher is None else "; at epoch 0 it is the teacher"
         yield (
-            "Pivot (validation). Intensive teaching should not lower its accuracy.",
+            f"Pivot (validation){where}. Intensive teaching should not lower its accuracy.",
             figures.lines(series, f"{o.name}: pivot", "epoch", "%"),
         )
     feedback = {term: value for (_, term), value in history.means("feedback/").items()}
@@ -51,6 +57,12 @@ def orc(o: Outcome, history: History, results: Path) -> Iterator[CaptionedFigure
             f"Feedback: mean number of images per batch returned to the pivot, by class{which}.",
             figures.bars(feedback, f"{o.name}: feedback by class", "images per batch"),
         )
+
+
+def validation_of_teacher(o: Outcome) -> float | None:
+    """Return the teacher's validation accuracy in the first seed (percent), with the last weights, or None."""
+    teacher = next(iter(o.seeds.values()))["guides"].get("teacher")
+    return teacher["validation"]["last"] if teacher and teacher["validation"] else None
 
 
 def by_class_name(o: Outcome, values: dict[str, float]) -> dict[str, float]:
