@@ -20,7 +20,7 @@ from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.page import method_figures
 from pipeline.evaluation.page.history import History
 from pipeline.evaluation.page.method_figures import METHOD_FIGURES
-from pipeline.evaluation.page.overview import accuracy_of, overview
+from pipeline.evaluation.page.overview import accuracy_by_cost, accuracy_of, overview
 from pipeline.evaluation.page.page import render, write_confusion, write_curves
 from pipeline.evaluation.page.panels import Interval, spread
 from pipeline.evaluation.page.results import Results
@@ -126,6 +126,17 @@ def test_a_figure_whose_every_bar_is_one_is_not_drawn(tmp_path, compared, page):
     history.write_text(re.sub(r"(survived/\w+),0.7", r"\1,1.0", history.read_text()))
     (caption, _), *others = METHOD_FIGURES["dgkd"](dgkd, History(history, 0), tmp_path / "results")
     assert caption == "Distillation loss towards each guide." and not others
+
+
+def test_an_assistant_of_two_chains_has_a_point_for_each(tmp_path, compared):
+    for k, o in enumerate(o for o in compared if o.name in ("sdgkd", "orc")):
+        seed = o.seeds[0]
+        seed["guides"]["ta1"] = json.loads(json.dumps(seed["guides"]["teacher"]))
+        seed["guides"]["ta1"]["last"]["top1"] = 50.0 + k
+        o.cost["networks"]["ta1"] = {"macs": 100}
+    points = accuracy_by_cost(Results(tmp_path / "results", compared, "kd"), "macs")
+    assert points["ta1 (sdgkd)"] == (100, 50.0) and points["ta1 (orc)"] == (100, 51.0) and "ta1" not in points
+    assert "student (kd)" in points and not [name for name in points if name.startswith("teacher (")]
 
 
 def test_the_pivot_starts_at_the_accuracy_of_the_teacher(tmp_path, compared, monkeypatch):

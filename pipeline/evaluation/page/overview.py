@@ -177,11 +177,14 @@ def reliability(results: Results, o: Outcome) -> Curve:
 def accuracy_by_cost(results: Results, key: str) -> dict[str, tuple[float, float]]:
     """Return the cost and the test top-1 (percent) of the representative's student and of every guide.
 
+    A guide of two chains, which trained it differently, has a point for each, named by the first method that it taught.
+
     Args:
         results: The results to read.
         key: The cost, "macs" (operations per image) or "latency_ms" (returned in seconds, for one image).
     """
-    points: dict[str, tuple[float, float]] = {}
+    costs: dict[str, float] = {}
+    top1: dict[str, dict[float, str]] = {}  # by network: its accuracies, each with the first method that has it
     for o in [results.representative, *results.ended]:
         if o is None:
             continue
@@ -189,8 +192,13 @@ def accuracy_by_cost(results: Results, key: str) -> dict[str, tuple[float, float
         student = {o.student: result["networks"][o.student]} if o is results.representative else {}
         for name, tested in {**student, **result.get("guides", {})}.items():
             cost = o.cost["networks"].get(name, {}).get(key)
-            label = f"{name} ({o.name})" if name == o.student else name
-            if cost and label not in points:
-                cost = cost["1"] / 1e3 if isinstance(cost, dict) else cost
-                points[label] = (cost, tested["last"]["top1"])
-    return points
+            if cost:
+                costs.setdefault(name, cost["1"] / 1e3 if isinstance(cost, dict) else cost)
+            top1.setdefault(name, {}).setdefault(tested["last"]["top1"], o.name)
+    own = results.representative.student if results.representative else None
+    return {
+        f"{name} ({method})" if len(found) > 1 or name == own else name: (costs[name], accuracy)
+        for name, found in top1.items()
+        if name in costs
+        for accuracy, method in found.items()
+    }
