@@ -177,7 +177,8 @@ def reliability(results: Results, o: Outcome) -> Curve:
 def accuracy_by_cost(results: Results, key: str) -> dict[str, tuple[float, float]]:
     """Return the cost and the test top-1 (percent) of the representative's student and of every guide.
 
-    A guide of two chains, which trained it differently, has a point for each, named by the first method that it taught.
+    A name with several accuracies, as that of an assistant of two chains, has a point for each, with the first method
+    that has it.
 
     Args:
         results: The results to read.
