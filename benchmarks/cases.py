@@ -35,6 +35,7 @@ ORC_ = ORC(
     feedback="loss",
     teachings={"intensive": True, "private": True, "group": True},
     guidance="individual",
+    teaching_mode="train",
     init="scratch",
     group=None,
 )

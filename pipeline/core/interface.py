@@ -64,10 +64,13 @@ class Net(Protocol):
         """Forward pass as a learner: in training mode, with gradients to its weights. A guide runs `teach` instead."""
         ...
 
-    def teach(self, x: Tensor) -> Tensor:
-        """Forward pass as a teacher: in evaluation mode, without gradients to its weights.
+    def teach(self, x: Tensor, *, mode: str = "eval") -> Tensor:
+        """Forward pass as a teacher, without gradients to its weights.
 
-        Gradients reach x only if x requires them and the learner is differentiable.
+        mode: "eval" is evaluation mode. "train" is training mode, for a network that also learns: BatchNorm uses the
+            statistics of x, and leaves the running statistics as they are. Guides are always in evaluation mode.
+
+        In evaluation mode, gradients reach x if x requires them and the learner is differentiable.
         """
         ...
 

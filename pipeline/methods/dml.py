@@ -14,7 +14,8 @@ class DML:
     L_k = CE_k + weight / (K - 1) sum_{l != k} tau^2 KL(p_l || p_k)    (eq. 7; weight = tau = 1 in the paper).
 
     After each update the peer's predictions are recomputed before the next peer learns, as in algorithm 1.
-    Deviation: a peer teaches in evaluation mode, like every teacher in this project.
+    teaching_mode: the mode in which a peer teaches, "train" as in the paper's public implementations, or "eval". In
+    evaluation mode BatchNorm answers with running statistics, which lag behind weights that still change fast.
     standardise: standardise the logits of the KL terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
     peers: name -> architecture.  None (`auto` in params.yaml) uses the assistants' architectures.
     """
@@ -22,6 +23,7 @@ class DML:
     temperature: float
     standardise: bool
     weight: float
+    teaching_mode: str
     peers: Mapping[str, str] | None
 
     def networks(self, student: str, start: Mapping[str, Network]) -> dict[str, Network]:
@@ -39,7 +41,7 @@ class DML:
     def step(self, nets: Nets, leg: Leg, batch: Batch) -> Iterator[Losses]:
         """One update for each peer, in turn."""
         has_peers = len(leg.learners) > 1
-        z_peer = {peer: nets[peer].teach(batch.x) for peer in leg.learners[1:]}
+        z_peer = {peer: nets[peer].teach(batch.x, mode=self.teaching_mode) for peer in leg.learners[1:]}
         for peer in leg.learners:
             z = nets[peer](batch.x)
             terms = {"ce": cross_entropy(z, batch.y)}
@@ -49,7 +51,7 @@ class DML:
                     terms[f"kl/{other}"] = self.weight / (len(leg.learners) - 1) * kl
             yield {peer: terms}
             if has_peers and peer != leg.learners[-1]:
-                z_peer[peer] = nets[peer].teach(batch.x)
+                z_peer[peer] = nets[peer].teach(batch.x, mode=self.teaching_mode)
 
 
 METHOD = DML

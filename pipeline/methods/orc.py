@@ -38,7 +38,10 @@ class ORC:
         names in the chain that the run starts from (`init: assistants`).  The student starts from random weights.
       - One mu ~ Beta(mixup_alpha, mixup_alpha) is drawn for each batch.
       - The students' forward pass for the promotion is also the one that they are trained on.
-      - The pivot and the temporary teachers teach in evaluation mode, after their own update.
+      - The pivot and the temporary teachers teach after their own update. The pivot is in evaluation mode, as every
+        trained teacher here; a temporary teacher is in training mode, in which it also learns (`teaching_mode: train`),
+        or in evaluation mode (`eval`). In evaluation mode BatchNorm answers with running statistics, which lag behind
+        the weights of a student that has just begun.
       - `guidance: ensemble` is one KD term with the mean of the teachers' logits as the target.
       - With several temporary teachers, their KD terms in L_T are summed.
     Deviation: pivot_lr_scale is not in the paper.  At the students' learning rate, intensive teaching can make the
@@ -65,6 +68,7 @@ class ORC:
     feedback: str
     teachings: Mapping[str, bool]
     guidance: str
+    teaching_mode: str
     init: str
     group: Mapping[str, str] | None
 
@@ -130,7 +134,7 @@ class ORC:
         if not others:
             return
         if self.teachings["group"]:
-            z_temporary = [nets[t].teach(x) for t in temporary]
+            z_temporary = [nets[t].teach(x, mode=self.teaching_mode) for t in temporary]
             n_terms = 1 if self.guidance == "ensemble" else len(temporary) + 1
             beta_kd = beta / n_terms if self.normalise == "mean" else beta
             yield {

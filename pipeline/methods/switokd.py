@@ -26,7 +26,7 @@ class SwitOKD:
 
     Both networks start from random weights; of the run's teacher only the architecture is used.  As in the published
     code, one forward pass of each network in training mode serves the decision and both updates, and the BatchNorm
-    statistics of a paused teacher go on.  (Other methods here teach in evaluation mode.)
+    statistics of a paused teacher go on.
 
     pause: False never pauses, which is mutual learning with simultaneous updates.
     standardise: standardise the logits of the KL terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.

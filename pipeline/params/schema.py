@@ -33,6 +33,7 @@ from pipeline.params.value_types import (
 )
 
 STANDARDISE = "standardise the logits of teacher and student over the classes before the temperature (LS, CVPR 2024)"
+Mode = Literal["train", "eval"]
 SearchedTemperature = Annotated[Temperature, Search(1.0, 8.0, log=True, control=True)]
 SearchedCEWeight = Annotated[NotNegative, Search(0.1, 2.0, log=True, off=0.0)]
 SearchedKDWeight = Annotated[NotNegative, Search(0.5, 8.0, log=True, off=0.0)]
@@ -154,6 +155,9 @@ class DML(Section):
     weight: Annotated[NotNegative, Search(0.1, 10.0, log=True, off=0.0)] = doc(
         "weight of the mean KL divergence to the other peers; 1 in the paper"
     )
+    teaching_mode: Mode = doc(
+        "mode in which a peer teaches: BatchNorm with the statistics of the batch, or running ones"
+    )
     peers: Auto[Group] = doc("peers of the student, name -> architecture; auto: those of the assistants")
 
 
@@ -205,6 +209,9 @@ class ORC(Section):
     )
     teachings: Teachings = doc("which teachings are on, as in the ablation of the paper")
     guidance: Literal["individual", "ensemble"] = doc("one KD term for each teacher, or one for their mean logits")
+    teaching_mode: Mode = doc(
+        "mode in which a temporary teacher teaches: BatchNorm with the statistics of the batch, or running ones"
+    )
     init: Literal["scratch", "assistants"] = doc(
         "the other students start from random weights, or from the trained assistants of the same names; assistants "
         "requires that the method starts from a chain, such as models/chains/dgkd"

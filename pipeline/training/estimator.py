@@ -46,8 +46,8 @@ class TrainingEstimator:
         """Logits [B, C]. An estimator has no training mode."""
         return self.teach(x)
 
-    def teach(self, x: Tensor) -> Tensor:
-        """Logits [B, C] in the type of the images: the logarithms of the probabilities."""
+    def teach(self, x: Tensor, *, mode: str = "eval") -> Tensor:
+        """Logits [B, C] in the type of the images: the logarithms of the probabilities, in both modes the same."""
         return count_pass(self.passes, self.forward_eval(x), TO_PIXELS)
 
     def forward_eval(self, x: Tensor) -> Tensor:

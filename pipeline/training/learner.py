@@ -31,8 +31,8 @@ class Learner(Protocol):
         """Logits [B, C] as a learner."""
         ...
 
-    def teach(self, x: Tensor) -> Tensor:
-        """Logits [B, C] as a teacher."""
+    def teach(self, x: Tensor, *, mode: str = "eval") -> Tensor:
+        """Logits [B, C] as a teacher.  mode: of a network that also learns."""
         ...
 
     def forward_eval(self, x: Tensor) -> Tensor:

@@ -96,10 +96,29 @@ class TrainingNetwork:
         self.awaits_update = True
         return self.replay_training(x)
 
-    def teach(self, x: Tensor) -> Tensor:
-        """Logits [B, C] in evaluation mode, from the cache where they are known."""
-        z = self.forward_batch(x) if self.cached_logits is None else self.cached_logits(x, self.forward_batch)
+    def teach(self, x: Tensor, *, mode: str = "eval") -> Tensor:
+        """Logits [B, C] without gradients to the weights: of a learner in either mode, of a guide in evaluation mode.
+
+        A guide's come from the cache where they are known.
+        """
+        if mode == "train" and self.learning:
+            z = self.forward_unrecorded(x)
+        else:
+            z = self.forward_batch(x) if self.cached_logits is None else self.cached_logits(x, self.forward_batch)
         return count_pass(self.passes, z, TO_PIXELS)
+
+    def forward_unrecorded(self, x: Tensor) -> Tensor:
+        """Logits [B, C] of a learner in training mode, without gradients and without a trace in its statistics."""
+        with self.unrecorded(), torch.no_grad(), self.accelerator.autocast():
+            if len(x) != self.batch:
+                z = self.eval_module(x)
+            elif not self.captured:
+                z = self.eval_module_compiled(x)
+            else:
+                if self.replay_unrecorded is None:
+                    self.replay_unrecorded = CapturedForward(self.module, x, self.accelerator.mixed_precision)
+                z = self.replay_unrecorded(x)
+        return z.float() if z.dtype == torch.bfloat16 else z
 
     def forward_batch(self, x: Tensor) -> Tensor:
         """`forward_eval`, by the compiled network or by a graph where x is a batch of the current leg."""
@@ -157,6 +176,7 @@ class TrainingNetwork:
         """Free the graphs and the activations that they hold. Later passes are captured again."""
         self.replay_training: Callable[[Tensor], Tensor] | None = None
         self.replay_eval: Callable[[Tensor], Tensor] | None = None
+        self.replay_unrecorded: Callable[[Tensor], Tensor] | None = None
         self.replay_pixels: tuple[int, Callable[[Tensor], Tensor]] = (0, self.module)  # images, and their pass
         self.asked = 0  # images in the last pass to pixels
 
@@ -225,6 +245,18 @@ class TrainingNetwork:
                 self.set_mode(True)
         else:
             yield
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Within the context, passes in training mode leave BatchNorm's running statistics as they are."""
+        tracking = [m for m in self.submodules if getattr(m, "track_running_stats", False)]
+        for module in tracking:
+            module.__dict__["track_running_stats"] = False
+        try:
+            yield
+        finally:
+            for module in tracking:
+                module.__dict__["track_running_stats"] = True
 
 
 def prepared(module: nn.Module, accelerator: Accelerator, *, independent: bool) -> nn.Module:

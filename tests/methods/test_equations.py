@@ -1,6 +1,7 @@
 """The losses of each method equal the paper's equations, computed here from the networks' logits."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,11 @@ def train_mode(net, x):
     return z
 
 
+def as_teacher(net, x, mode):
+    """Logits of a learner that teaches in this mode; in training mode those of a copy, so that nothing changes."""
+    return deepcopy(net.module).train()(x).detach() if mode == "train" else net.teach(x)
+
+
 def orc(**changed):
     """ORC with every teaching on, except for the given parameters."""
     teachings = {"intensive": True, "private": True, "group": True} | changed.pop("teachings", {})
@@ -55,6 +61,7 @@ def orc(**changed):
         "elect_momentum": 0.9,
         "feedback": "loss",
         "guidance": "individual",
+        "teaching_mode": "train",
         "init": "scratch",
         "group": None,
     }
@@ -180,19 +187,21 @@ def test_dropping_one_keeps_the_only_guide(toy_step, drop_teacher):
     assert all(method.surviving(("teacher",), s.batch) == ["teacher"] for _ in range(20))
 
 
+@pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("standardise", [False, True])
-def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step, standardise):
+def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_step, standardise, mode):
     peers = ("student", "ta1", "ta2")
     s = toy_step(peers)
     x, y = s.batch.x, s.batch.y
     checked = []
-    generator = DML(temperature=1.0, standardise=standardise, weight=0.5, peers=None).step(s.nets, Leg(peers), s.batch)
+    method = DML(temperature=1.0, standardise=standardise, weight=0.5, teaching_mode=mode, peers=None)
+    generator = method.step(s.nets, Leg(peers), s.batch)
     for peer in peers:
         expected = {"ce": ce(train_mode(s.nets[peer], x), y)}
         z = train_mode(s.nets[peer], x)
         for other in peers:
             if other != peer:
-                expected[f"kl/{other}"] = 0.5 / 2 * kd(z, s.nets[other].teach(x), 1.0, standardise)
+                expected[f"kl/{other}"] = 0.5 / 2 * kd(z, as_teacher(s.nets[other], x, mode), 1.0, standardise)
         losses = next(generator)
         assert {t: float(v) for t, v in losses[peer].items()} == pytest.approx(expected)
         s.nets[peer].zero_grad()
@@ -205,15 +214,15 @@ def test_dml_peers_learn_in_turn_from_the_current_predictions_of_the_others(toy_
 def first_step_of_orc(s, method, leg):
     """Run one step of ORC and record the logits that its losses depend on.
 
-    Returns before: each student's logits in training mode before the step; seen: all networks' logits in evaluation
-    mode just before each update; updates: the yielded losses as numbers.
+    Returns before: each student's logits in training mode before the step; seen: all networks' logits as teachers just
+    before each update, the pivot's in evaluation mode; updates: the yielded losses as numbers.
     """
     x = s.batch.x
     students = [n for n in leg.learners if n != "pivot"]
     before = {n: train_mode(s.nets[n], x) for n in students}
     seen, updates = [], []
     for losses in method.step(s.nets, leg, s.batch):
-        seen.append({n: s.nets[n].teach(x) for n in s.nets})
+        seen.append({n: as_teacher(s.nets[n], x, "eval" if n == "pivot" else method.teaching_mode) for n in s.nets})
         updates.append({n: {t: float(v) for t, v in terms.items()} for n, terms in losses.items()})
         for n in losses:
             s.nets[n].zero_grad()
@@ -227,11 +236,12 @@ def first_step_of_orc(s, method, leg):
 @pytest.mark.parametrize("guidance", ["individual", "ensemble"])
 @pytest.mark.parametrize("promoted", [1, 2])
 @pytest.mark.parametrize("normalise", ["sum", "mean"])
-def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted, standardise, normalise):
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_orc_teaches_in_the_order_of_the_paper(toy_step, guidance, promoted, standardise, normalise, mode):
     students = ("student", "ta1", "ta2")
     s = toy_step((*students, "pivot"))
     y, beta = s.batch.y, 0.6
-    method = orc(guidance=guidance, promoted=promoted, standardise=standardise, normalise=normalise)
+    method = orc(guidance=guidance, promoted=promoted, standardise=standardise, normalise=normalise, teaching_mode=mode)
     n_terms = 1 if guidance == "ensemble" else promoted + 1
     weight = beta / n_terms if normalise == "mean" else beta
     before, seen, updates = first_step_of_orc(s, method, Leg((*students, "pivot")))

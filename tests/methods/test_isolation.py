@@ -83,13 +83,31 @@ def test_guides_are_bitwise_unchanged(toy_step, case):
         assert all(torch.equal(after[k], v) for k, v in before[g].items())
 
 
-def test_teaching_does_not_change_the_running_statistics_of_a_learner(toy_step):
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_teaching_does_not_change_the_running_statistics_of_a_learner(toy_step, mode):
     s = toy_step(["student"])
     before = {k: v.clone() for k, v in s.nets["student"].module.state_dict().items()}
-    s.nets["student"].teach(s.batch.x)
+    s.nets["student"].teach(s.batch.x, mode=mode)
     after = s.nets["student"].module.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
     assert s.nets["student"].module.training
+    s.nets["student"](s.batch.x)
+    assert any(not torch.equal(after[k], v) for k, v in before.items())
+
+
+def test_a_learner_that_teaches_in_training_mode_gives_the_bits_that_it_learns_from(toy_step):
+    s = toy_step(["student"], ["teacher"])
+    x = s.batch.x
+    learning = s.nets["student"](x)
+    taught = s.nets["student"].teach(x, mode="train")
+    assert torch.equal(taught, learning.detach()) and not taught.requires_grad
+    assert not torch.equal(taught, s.nets["student"].teach(x))
+    assert torch.equal(s.nets["student"].teach(x[:-1], mode="train"), s.nets["student"](x[:-1]).detach())
+
+
+def test_a_guide_teaches_in_evaluation_mode_in_either_case(toy_step):
+    s = toy_step(["student"], ["teacher"])
+    assert torch.equal(s.nets["teacher"].teach(s.batch.x, mode="train"), s.nets["teacher"].teach(s.batch.x))
 
 
 def test_a_teacher_passes_gradients_to_its_input_but_not_to_its_weights(toy_step):

@@ -179,6 +179,8 @@ MISTAKES = [
     ("orc.elect_momentum", 1.0, "orc.elect_momentum: must be less than 1, got 1.0"),
     ("orc.elect_momentum", -0.1, "orc.elect_momentum: must be greater than or equal to 0, got -0.1"),
     ("orc.elect_momentum", DELETED, "orc.elect_momentum: is missing"),
+    ("orc.teaching_mode", "batch", "orc.teaching_mode: must be 'train' or 'eval', got 'batch'"),
+    ("dml.teaching_mode", DELETED, "dml.teaching_mode: is missing"),
     ("orc.init", "chain", "orc.init: must be 'scratch' or 'assistants', got 'chain'"),
     ("orc.init", "assistants", "orc.init: assistants requires methods.orc.after to be a chain with trained"),
     ("orc_single.init", "assistants", "orc_single.init: assistants requires methods.orc_single.after to be a chain"),

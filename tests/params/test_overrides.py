@@ -25,7 +25,7 @@ def changed_lines(folder: Path, *overrides: str) -> list[str]:
     return [line.rstrip("\n") for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
 
 
-@pytest.mark.parametrize("override", ["orc.beta=0.428", "seeds=[0,1,2]", "data.limit=auto", "methods.kd.is=kd"])
+@pytest.mark.parametrize("override", ["orc.beta=0.429", "seeds=[0,1,2]", "data.limit=auto", "methods.kd.is=kd"])
 def test_override_with_the_same_value_changes_no_line(tmp_path, override):
     assert changed_lines(tmp_path, override) == []
 
@@ -33,7 +33,7 @@ def test_override_with_the_same_value_changes_no_line(tmp_path, override):
 @pytest.mark.parametrize(
     ("override", "old", "new"),
     [
-        ("orc.beta=0.7", "beta: 0.428", "beta: 0.7"),
+        ("orc.beta=0.7", "beta: 0.429", "beta: 0.7"),
         ("student.arch=tiny_plain2_16", "arch: tiny_plain2_12", "arch: tiny_plain2_16"),
         ("train.flip=true", "flip: auto", "flip: true"),
         ("data.limit=100", "limit: auto", "limit: 100"),

@@ -128,8 +128,8 @@ def test_killed_rank_ends_the_run_and_the_run_resumes(one_and_two, tmp_path, nam
 
 
 @pytest.mark.slow
-def test_run_killed_within_an_epoch_resumes_with_the_running_statistics_of_each_rank(tmp_path, name="dml"):
-    """DML's learners teach before they learn, with their rank's own BatchNorm statistics of the last step."""
+def test_run_killed_within_an_epoch_resumes_with_the_running_statistics_of_each_rank(tmp_path, name="dml eval"):
+    """Its learners teach before they learn, with their rank's own BatchNorm statistics of the last step."""
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()
     whole = run(TORCHRUN, tmp_path / "whole", "float64", name, BATCHNORM="1")

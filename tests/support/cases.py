@@ -33,7 +33,7 @@ WTTM_ = WTTM(gamma=0.25, beta=2.0, u=True)
 SWITOKD = SwitOKD(temperature=1.0, standardise=False, weight=1.0, pause=True)
 SDGKD = replace(DGKD_, survival=0.5)
 DGKD_RELEASED = replace(DGKD_, normalise="released", drop="one", drop_teacher=True)
-DML_ = DML(temperature=1.0, standardise=False, weight=1.0, peers=None)
+DML_ = DML(temperature=1.0, standardise=False, weight=1.0, teaching_mode="train", peers=None)
 ORC_ = ORC(
     beta=0.9,
     temperature=4.0,
@@ -48,11 +48,19 @@ ORC_ = ORC(
     feedback="loss",
     teachings={"intensive": True, "private": True, "group": True},
     guidance="individual",
+    teaching_mode="train",
     init="scratch",
     group=None,
 )
 ORC_OPTIONS = replace(
-    ORC_, normalise="mean", promoted=2, elect="ema", elect_momentum=0.8, feedback="softmax", init="assistants"
+    ORC_,
+    normalise="mean",
+    promoted=2,
+    elect="ema",
+    elect_momentum=0.8,
+    feedback="softmax",
+    teaching_mode="eval",
+    init="assistants",
 )
 COOPERATIVE = Cooperative(
     expertise="instance",
@@ -106,7 +114,7 @@ def start_of(name, toy):
     """The networks that the method of that name starts from."""
     if name == "learners":
         return learners(toy)
-    if name in ("dml", "orc"):
+    if name in ("dml", "dml eval", "orc"):
         return toy.group
     if name == "orc options":
         return toy.start
@@ -130,6 +138,7 @@ METHODS = {
     "switokd": SWITOKD,
     "multiteacher": replace(AVERAGE, weights="confidence"),
     "dml": DML_,
+    "dml eval": replace(DML_, teaching_mode="eval"),
     "orc": ORC_,
     "orc options": ORC_OPTIONS,
     "cooperative": COOPERATIVE,

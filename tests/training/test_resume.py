@@ -30,7 +30,7 @@ def test_run_killed_after_every_batch_resumes_to_the_uninterrupted_result(toy, t
     method, start = METHODS[name], start_of(name, toy)
     whole = toy.run(method, start).train()
     checkpoint = quiet_checkpoint(tmp_path)
-    updates_per_step = {"dml": 3, "orc": 3, "orc options": 3}.get(name, 1)
+    updates_per_step = {"dml": 3, "dml eval": 3, "orc": 3, "orc options": 3}.get(name, 1)
     kills = 0
     # minutes=0 saves a checkpoint after every step: each attempt completes one step and is killed in the next.
     while killed_at(toy.run(method, start, checkpoint=checkpoint, minutes=0.0), updates_per_step + 1):
