@@ -15,6 +15,11 @@ Every key of `params.yaml`. The file itself holds the defaults; the code has non
 Where a type ends with "tuned", [`python -m stages.tune`](tuning.md) searches these values.
 This page is generated: `python -m pipeline.params.document > docs/parameters.md`.
 """
+INTROS = {  # of the sections that are no class
+    "assistants": "Teacher assistants. TAKD and DGKD each train a chain of them.",
+    "seeds": "Teacher, assistants, members and students are trained for each of these seeds.",
+    "methods": "What is trained and compared. Each entry has a section of its own name.",
+}
 SYMBOLS = {
     "kd.temperature": "tau",
     "takd.lam": "lambda",
@@ -41,7 +46,8 @@ def document() -> str:
 
 def section(name: str, schema: Any, intro: str) -> str:
     """A heading, a description of the section, and a table of its keys."""
-    intro += (schema.__doc__ or "").strip() if isinstance(schema, type) and issubclass(schema, Section) else ""
+    described = isinstance(schema, type) and issubclass(schema, Section)
+    intro += (schema.__doc__ or "").strip() if described else INTROS.get(name, "")
     rows = "".join(
         f"| `{key}` | {kind} | {meaning} | {SYMBOLS.get(key, '')} |\n" for key, kind, meaning in keys(name, schema)
     )
@@ -62,6 +68,9 @@ def keys(name: str, schema: Any) -> Iterator[tuple[str, str, str]]:
             yield from of(f"{key}.NAME", inside)
         else:
             yield key, kind_of(node, definitions) + searched(node), text_of(node)
+            for part in node.get("oneOf", ()):  # a mapping by name, as one of several kinds of values
+                if "$ref" in (inside := values_of(part)):
+                    yield from of(f"{key}.NAME", inside)
 
     yield from of(name, described)
 

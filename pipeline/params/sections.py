@@ -120,10 +120,13 @@ class Train(Section):
     weight_decay: Fraction = doc("weight decay, applied to all weights")
     clip_grad_norm: OrNone[Positive] = doc("largest norm of a network's gradient; larger ones are scaled down to it")
     pad: Auto[Annotated[int, Field(ge=0, le=256)]] = doc(
-        "pixels of padding from which a random crop is taken; auto: by the source (streamed images get a crop of "
-        "random size instead)"
+        "pixels of padding from which a random crop is taken; auto: an eighth of the shorter side, 1 for digits, 0 for "
+        "tables (streamed images get a crop of random size instead)"
     )
-    flip: Auto[bool] = doc("mirror half of the images at random; auto: by the source")
+    flip: Auto[bool] = doc(
+        "mirror half of the images at random; auto: true, but not for digits and tables. Set false where left and "
+        "right differ, as in text"
+    )
     augment: Literal["none", "trivial", "rand"] = doc(
         "trivial: TrivialAugment, one operation of random strength; rand: RandAugment, two operations of strength 9/30"
     )
