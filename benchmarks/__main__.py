@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def main(
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "machine": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
         "torch": torch.__version__,
+        "date": date.today().isoformat(),
         "batch": 64,
         "repeats": repeats,
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
@@ -58,7 +60,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             bench = Bench(Path(folder), repeats=repeats, compile=compile, device=torch.device(device), peers=peers)
             for line in CASES[name](bench):
-                print(f"{line.work}: {line.value:.3f} of {line.over} (goal {line.goal})", flush=True)
+                print(f"{line.work}: {line.value:.4f} of {line.over} (goal {line.goal})", flush=True)
                 lines.append(line)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ $ uv run {command}
 ```
 
 Every figure is a ratio of two median times ({repeats} runs each, interleaved in one process), measured with
-{threads} thread and batches of {batch} on {cores} shared cores ({machine}, torch {torch}). Absolute times on such a
-machine are noise, and so is a difference of a tenth in a ratio. No test asserts these figures.
+{threads} thread and batches of {batch} on {cores} shared cores ({machine}, torch {torch}), on {date}. Absolute times on
+such a machine are noise, and so is a difference of a tenth in a ratio. No test asserts these figures.
 
 - *the usual loop*, *the published algorithm* and *the naive order* are reimplementations in `benchmarks/field.py`;
   *RepDistiller's own code* and *DGKD's own code* are unchanged checkouts (`--peer`).
@@ -31,7 +31,7 @@ GPU; the project has no GPU table yet. On a GPU, the zoo's networks run as CUDA 
 
 def markdown(lines: list[Line], about: dict[str, Any]) -> str:
     table = "".join(
-        f"| {line.work} | {line.over} | {line.value:.3f} | {line.goal} | {verdict(line)} |\n" for line in lines
+        f"| {line.work} | {line.over} | {line.value:.4f} | {line.goal} | {verdict(line)} |\n" for line in lines
     )
     return HEAD.format(**about) + table + (FOOT if about["device"] == "cpu" else "")
 
