@@ -13,13 +13,16 @@ def main() -> None:
     """Check types, bounds and names in params.yaml, and whether parameters contradict each other.
 
     Reads the whole of params.yaml; writes .params.ok, whose content never changes, so that a valid edit by itself makes
-    no other stage run. Prints one line for each mistake and then exits with status 2.
+    no other stage run. Prints one line for each mistake and then exits with status 2. Prints a warning for each value
+    that is valid but probably not meant.
     """
     from pipeline.estimators.check import check_estimators
-    from pipeline.params.load import load
+    from pipeline.params.cautions import cautions
+    from pipeline.params.load import FILE, validated
+    from pipeline.params.yaml_file import read
 
-    p = load("data", "cooperative.members")
-    data, members = p["data"], p["cooperative.members"]
+    values = validated(read(FILE))
+    data, members = values["data"], values["cooperative"].members
     if isinstance(members, dict):
         check_estimators(members)
     root = Path(data.root)
@@ -29,6 +32,8 @@ def main() -> None:
         from pipeline.errors import ParamsError
 
         raise ParamsError(f"params.yaml: data.root: the folder {data.root!r} does not exist")
+    for caution in cautions(values):
+        print(f"warning: {FILE}: {caution}")
     TUNE.mkdir(parents=True, exist_ok=True)  # `report` depends on it, whether or not anything was tuned
     OUT.write_text("ok\n")
 

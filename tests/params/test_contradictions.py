@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import ParamsError
 from pipeline.params import load as params
+from pipeline.params.cautions import cautions
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +44,15 @@ def test_the_teacher_is_trained_for_longer_than_its_warmup(epochs):
     found = mistakes(document(train={"warmup_epochs": 2}, teacher={"epochs": epochs}))
     line = f"params.yaml: teacher.epochs: must be greater than train.warmup_epochs (2), got {epochs}"
     assert found == ([] if epochs > 2 else [line])
+
+
+@pytest.mark.parametrize("epochs", [9, 10, 11])
+def test_dkd_whose_warmup_outlasts_the_training_is_valid_and_gets_a_warning(epochs):
+    whole = document(train={"epochs": epochs}, dkd={"warmup_epochs": 10})
+    line = "dkd.warmup_epochs: 10 is more than train.epochs (9): alpha and beta end at 9/10 of their values"
+    assert list(cautions(params.validated(whole))) == ([line] if epochs == 9 else [])
+    del whole["methods"]["dkd"]
+    assert list(cautions(params.validated(whole))) == []
 
 
 @pytest.mark.parametrize("name", ["kd", "average"])
