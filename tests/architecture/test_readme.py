@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+STUDY_PAGES = sorted((ROOT / "studies").rglob("README.md"))
 SUMMARY = json.loads((ROOT / "results/summary.json").read_text())
 STUDIES = {n: ROOT / "studies" / n / "results" for n in ("cifar100", "cifar100_tuned", "cifar100_15_epochs")}
 SHOWN = [  # page, study, number of its tables, at least
@@ -98,11 +99,20 @@ def test_committed_metrics_in_the_outputs_that_pages_show_are_the_recorded_ones(
         assert float(value) == pytest.approx(recorded[name], rel=5e-5, abs=5e-6), name  # DVC rounds to five decimals
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *STUDY_PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_exist(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
-    for link in re.findall(r"\]\(([^)#]+)\)", prose):
-        assert link.startswith("https://") or (page.parent / link).exists(), link
+    for link, section in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", prose):
+        target = page.parent / link if link else page
+        assert link.startswith("https://") or target.exists(), link
+        if section and target.suffix == ".md":
+            assert section in sections_of(target), f"{link}#{section}"
+
+
+def sections_of(page):
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
