@@ -30,6 +30,8 @@ class Network:
     checkpoint: initialise from this file, safetensors or torch.
     learns: True if some leg trains the network, False if it only teaches.
     lr_scale: multiplier on train.lr for this network alone.
+    keeps_statistics: BatchNorm's running statistics, by which the network answers in evaluation mode, stay as they
+        begin while it learns.
     sees: ascending indices of the training images that the network may learn from. None means all of them.
     independent: trained independently of the other networks: one rank trains it on whole batches while other ranks
         train theirs.
@@ -43,6 +45,7 @@ class Network:
     checkpoint: str | None = None
     learns: bool = True
     lr_scale: float = 1.0
+    keeps_statistics: bool = False
     sees: np.ndarray | None = None
     independent: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)

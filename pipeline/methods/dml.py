@@ -14,8 +14,8 @@ class DML:
     L_k = CE_k + weight / (K - 1) sum_{l != k} tau^2 KL(p_l || p_k)    (eq. 7; weight = tau = 1 in the paper).
 
     After each update the peer's predictions are recomputed before the next peer learns, as in algorithm 1.
-    teaching_mode: the mode in which a peer teaches, "train" as in the paper's public implementations, or "eval". In
-    evaluation mode BatchNorm answers with running statistics, which lag behind weights that still change fast.
+    teaching_mode: the mode in which a peer teaches, "train" as in the authors' code, or "eval". In evaluation mode
+    BatchNorm answers with running statistics, which lag behind weights that still change fast.
     standardise: standardise the logits of the KL terms (Sun et al. 2024, arXiv 2403.01427); not in the paper.
     peers: name -> architecture.  None (`auto` in params.yaml) uses the assistants' architectures.
     """

@@ -42,6 +42,8 @@ class ORC:
         trained teacher here; a temporary teacher is in training mode, in which it also learns (`teaching_mode: train`),
         or in evaluation mode (`eval`). In evaluation mode BatchNorm answers with running statistics, which lag behind
         the weights of a student that has just begun.
+      - The pivot learns from mixtures and teaches on the images themselves. BatchNorm's running statistics, by which it
+        teaches, follow the mixtures (`pivot_statistics: mixtures`), or stay those of the trained teacher (`teacher`).
       - `guidance: ensemble` is one KD term with the mean of the teachers' logits as the target.
       - With several temporary teachers, their KD terms in L_T are summed.
     Deviation: pivot_lr_scale is not in the paper.  At the students' learning rate, intensive teaching can make the
@@ -62,6 +64,7 @@ class ORC:
     mixup_alpha: float
     feedback_only: bool
     pivot_lr_scale: float
+    pivot_statistics: str
     promoted: int
     elect: str
     elect_momentum: float
@@ -84,7 +87,12 @@ class ORC:
         return {
             "student": Network(student),
             **{name: self.other_student(name, arch, start) for name, arch in group.items()},
-            PIVOT: replace(start["teacher"], lr_scale=self.pivot_lr_scale, learns=self.teachings["intensive"]),
+            PIVOT: replace(
+                start["teacher"],
+                learns=self.teachings["intensive"],
+                lr_scale=self.pivot_lr_scale,
+                keeps_statistics=self.pivot_statistics == "teacher",
+            ),
         }
 
     def other_student(self, name: str, arch: str, start: Mapping[str, Network]) -> Network:

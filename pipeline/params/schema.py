@@ -198,6 +198,9 @@ class ORC(Section):
     pivot_lr_scale: Annotated[NotNegative, Search(0.001, 0.1, log=True, control=True, off=0.0, needs=(INTENSIVE,))] = (
         doc("factor of the learning rate of the pivot")
     )
+    pivot_statistics: Literal["mixtures", "teacher"] = doc(
+        "BatchNorm's running statistics of the pivot follow the mixtures that it learns from, or stay the teacher's"
+    )
     promoted: Count = doc("number k of temporary teachers in each batch; 1 in the paper")
     elect: Literal["batch", "ema"] = doc(
         "the students with the lowest cross-entropy are promoted: on this batch, or by its exponential moving average"

@@ -293,4 +293,8 @@ def initialise(
     )
     if network.weights is not None:
         load_weights(module, network.weights, network.arch)
+    if network.keeps_statistics:
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                part.track_running_stats = False  # training mode does not update them, evaluation mode uses them
     return module

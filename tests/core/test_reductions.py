@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from cases import (
     AVERAGE,
     COOPERATIVE,
@@ -25,6 +26,8 @@ from toy_run import same
 from pipeline.core.interface import Leg, Network
 from pipeline.core.losses import cross_entropy, distill
 from pipeline.methods.orc import ORC
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def student(toy, method, start, **recipe):
@@ -118,6 +121,25 @@ def test_orc_with_feedback_only_is_intensive_teaching_with_mu_0(toy):
     a, b = (toy.run(method, toy.group).train().networks for method in (alone, unmixed))
     assert all(same(a[name].last, b[name].last) for name in a)
     assert not same(a["pivot"].last, toy.run(ORC_, toy.group).train().networks["pivot"].last)
+
+
+def test_a_pivot_that_keeps_the_teachers_statistics_and_has_no_learning_rate_is_the_teacher(toy):
+    still = replace(ORC_, pivot_lr_scale=0.0, pivot_statistics="teacher")
+    teacher = load_file(toy.group["teacher"].weights)
+    assert same(toy.run(still, toy.group).train().networks["pivot"].last, teacher)
+    mixtures = toy.run(replace(still, pivot_statistics="mixtures"), toy.group).train().networks["pivot"].last
+    assert changed(mixtures, teacher) == {k for k in teacher if k.endswith(STATISTICS)}
+
+
+def test_a_pivot_that_learns_changes_its_weights_and_keeps_the_teachers_statistics(toy):
+    teacher = load_file(toy.group["teacher"].weights)
+    pivot = toy.run(replace(ORC_, pivot_statistics="teacher"), toy.group).train().networks["pivot"].last
+    assert changed(pivot, teacher) == {k for k in teacher if not k.endswith(STATISTICS)}
+
+
+def changed(a, b):
+    """Names of the tensors that differ."""
+    return {k for k in a if not torch.equal(a[k], b[k])}
 
 
 def test_orc_whose_assistants_have_their_initial_weights_is_orc_from_scratch(toy):

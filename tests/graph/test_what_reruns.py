@@ -22,6 +22,7 @@ PARAMETERS = {
     "orc.teachings.group": (False, {"distill@orc"}),
     "orc.elect": ("ema", {"distill@orc"}),
     "orc.feedback_only": (True, {"distill@orc"}),
+    "orc.pivot_statistics": ("teacher", {"distill@orc"}),
     "orc_single.beta": (0.7, {"distill@orc_single"}),
     "kd.temperature": (2.0, {"distill@kd"}),
     "kd_scaled.kd_weight": (2.0, {"distill@kd_scaled"}),

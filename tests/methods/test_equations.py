@@ -56,6 +56,7 @@ def orc(**changed):
         "mixup_alpha": 1.0,
         "feedback_only": False,
         "pivot_lr_scale": 0.01,
+        "pivot_statistics": "mixtures",
         "promoted": 1,
         "elect": "batch",
         "elect_momentum": 0.9,

@@ -174,6 +174,7 @@ MISTAKES = [
     ("orc.teachings.group", DELETED, "orc.teachings.group: is missing"),
     ("orc.feedback", "all", "orc.feedback: must be 'loss', 'errors' or 'softmax', got 'all'"),
     ("orc.feedback_only", 1, "orc.feedback_only: must be a valid boolean, got 1"),
+    ("orc.pivot_statistics", "kept", "orc.pivot_statistics: must be 'mixtures' or 'teacher', got 'kept'"),
     ("orc.normalise", "max", "orc.normalise: must be 'sum' or 'mean', got 'max'"),
     ("orc.elect", "epoch", "orc.elect: must be 'batch' or 'ema', got 'epoch'"),
     ("orc.elect_momentum", 1.0, "orc.elect_momentum: must be less than 1, got 1.0"),
