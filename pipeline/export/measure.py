@@ -5,6 +5,7 @@ The module knows arrays and ONNX models, but neither the data set nor how the st
 
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,7 +15,6 @@ import numpy as np
 from pipeline.evaluation.statistics import proportion_interval
 from pipeline.export.session import open_session
 
-BATCH_SIZE = 256
 WARM_UPS = 5
 RUNS = 50  # at least, of each model
 SECONDS = 0.5  # at least, of all runs together
@@ -41,22 +41,27 @@ class Measured:
     classes: np.ndarray
 
 
-def measure(files: list[Path], images: np.ndarray, labels: np.ndarray) -> dict[str, Measured]:
+def measure(files: list[Path], batches: Iterable[np.ndarray], labels: np.ndarray) -> dict[str, Measured]:
     """Measure models on a test split.
 
     Args:
         files: The models, which map `image` to `logits`.
-        images: Pixels in [0, 1], [N, C_in, H, W] float32.
+        batches: Pixels in [0, 1], [B, C_in, H, W] float32, of all images.
         labels: The classes of the images, [N] int64.
 
     Returns:
         Maps the name of each file to its measurements.
     """
     sessions = [open_session(file) for file in files]
+    answers: list[list[np.ndarray]] = [[] for _ in files]
+    image = np.empty(0)
+    for batch in batches:
+        image = batch[:1].copy()  # a view would keep the batch in memory
+        for session, own in zip(sessions, answers):
+            own.append(session.run(None, {"image": batch})[0].argmax(1))
     found = {}
-    for file, session, latency in zip(files, sessions, latencies(sessions, images[:1])):
-        batches = (images[k : k + BATCH_SIZE] for k in range(0, len(images), BATCH_SIZE))
-        classes = np.concatenate([session.run(None, {"image": batch})[0].argmax(1) for batch in batches])
+    for file, own, latency in zip(files, answers, latencies(sessions, image)):
+        classes = np.concatenate(own)
         top1 = 100 * float((classes == labels).mean())
         low, high = proportion_interval(top1, len(labels))
         found[file.name] = Measured(top1, low, high, file.stat().st_size, latency, classes)

@@ -3,6 +3,7 @@
 The module knows arrays and networks, but neither the data set nor how the student was trained.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from pipeline.export.session import open_session
 
 TOLERANCE = 1e-4  # absolute, of a logit
 RELATIVE_TOLERANCE = 1e-5  # of the largest logit; exceeds TOLERANCE where logits exceed 10
-BATCH_SIZE = 256
 
 
 class NormalizedInput(nn.Module):
@@ -87,13 +87,12 @@ def strip_metadata(file: Path) -> None:
     onnx.save(model, file)
 
 
-def verify(file: Path, images: np.ndarray, expected: np.ndarray) -> float:
+def verify(file: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     """Verify that an ONNX model computes the logits that PyTorch does.
 
     Args:
         file: The ONNX model.
-        images: Pixels in [0, 1], [N, C_in, H, W] float32.
-        expected: PyTorch's logits, [N, C] float32.
+        batches: Pixels in [0, 1], [B, C_in, H, W] float32, and PyTorch's logits on them, [B, C] float32.
 
     Returns:
         The largest absolute difference of a logit.
@@ -104,8 +103,8 @@ def verify(file: Path, images: np.ndarray, expected: np.ndarray) -> float:
             further apart than the tolerance.
     """
     session = open_session(file)
-    batches = (images[k : k + BATCH_SIZE] for k in range(0, len(images), BATCH_SIZE))
-    z = np.concatenate([session.run(None, {"image": batch})[0] for batch in batches])
+    pairs = [(session.run(None, {"image": images})[0], logits) for images, logits in batches]
+    z, expected = (np.concatenate(part) for part in zip(*pairs))
     gap = float(np.abs(z - expected).max())
     tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.abs(expected).max()))
     margin = expected.max(1) - expected[np.arange(len(z)), z.argmax(1)]

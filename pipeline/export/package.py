@@ -10,7 +10,7 @@ from pipeline.export.folder import make_readable, write_folder
 from pipeline.export.int8 import write_int8
 from pipeline.export.measure import measure
 from pipeline.export.onnx import verify, write_onnx
-from pipeline.export.selection import SelectedStudent, calibration_images, reference_outputs
+from pipeline.export.selection import SelectedStudent, calibration_images, pixel_batches, reference_outputs
 from pipeline.storage.digests import write_digests
 
 SCRIPT = Path(__file__).with_name("predict_script.py")
@@ -41,13 +41,12 @@ def write_package(
         UserError: If model.onnx does not compute what PyTorch does.
     """
     plain, int8 = folder / "model.onnx", folder / "model.int8.onnx"
-    images, logits = reference_outputs(selected.module, data)
     write_folder(folder, selected.module, selected.record, data.meta, data.classes)
     write_onnx(plain, selected.module, data.meta.mean, data.meta.std, data.meta.image_size)
-    gap = verify(plain, images, logits)
+    gap = verify(plain, reference_outputs(selected.module, data))
     reason = write_int8(int8, plain, calibration_images(data))
     files = [plain] if reason else [plain, int8]
-    models = OnnxModels(gap, measure(files, images, data.labels("test")), reason)
+    models = OnnxModels(gap, measure(files, pixel_batches(data), data.labels("test")), reason)
     shutil.copyfile(SCRIPT, folder / "predict.py")
     (folder / "README.md").write_text(card(name, selected, data, results, models, parameters), "utf-8")
     write_digests(folder, ("config.json", "classes.txt", "model.onnx"))  # what `stages.predict` reads

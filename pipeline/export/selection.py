@@ -3,6 +3,7 @@
 The module reads the bundles of a method's seeds. It does not know the formats of the export.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,20 +79,30 @@ def select_student(students: Path, method: str, weights: str) -> SelectedStudent
     return SelectedStudent(method, metadata["seed"], weights, record, bundle.load(metadata["student"], weights))
 
 
-def reference_outputs(module: nn.Module, data: Prepared) -> tuple[np.ndarray, np.ndarray]:
+def reference_outputs(module: nn.Module, data: Prepared) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run PyTorch on the test split, as the reference that the ONNX model has to match.
 
-    Returns:
-        The images as pixels in [0, 1], [N, C_in, H, W] float32, and the network's logits on them, [N, C] float32.
+    Yields:
+        For each batch, the images as pixels in [0, 1], [B, C_in, H, W] float32, and the network's logits on them,
+        [B, C] float32.
     """
+    for x in normalized_batches(data):
+        with torch.inference_mode():
+            logits = module(x).numpy()
+        yield pixels(x, data), logits
+
+
+def pixel_batches(data: Prepared) -> Iterator[np.ndarray]:
+    """Yield the test split in batches, as pixels in [0, 1], [B, C_in, H, W] float32."""
+    for x in normalized_batches(data):
+        yield pixels(x, data)
+
+
+def normalized_batches(data: Prepared) -> Iterator[Tensor]:
+    """Yield the test split in batches of normalized images, [B, C_in, H, W]; streamed ones are decoded each time."""
     views = data.views("test", device=torch.device("cpu"))
-    images, logits = [], []
-    with torch.inference_mode():
-        for batch in torch.arange(len(views)).split(BATCH_SIZE):
-            x = views.plain(batch)
-            images.append(pixels(x, data))
-            logits.append(module(x).numpy())
-    return np.concatenate(images), np.concatenate(logits)
+    for batch in torch.arange(len(views)).split(BATCH_SIZE):
+        yield views.plain(batch)
 
 
 def calibration_images(data: Prepared) -> np.ndarray:

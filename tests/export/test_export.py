@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from pipeline.data.prepared import Prepared
 from pipeline.errors import DataError, ParamsError, UserError
 from pipeline.export.card import OnnxModels, card
 from pipeline.export.folder import write_folder
-from pipeline.export.measure import Measured
+from pipeline.export.measure import Measured, measure
 from pipeline.export.onnx import verify, write_onnx
 from pipeline.export.prediction import Predictor, find_images
-from pipeline.export.selection import SelectedStudent, reference_outputs, select_student
+from pipeline.export.selection import SelectedStudent, pixel_batches, reference_outputs, select_student
 from pipeline.models.create import create
 from pipeline.storage.bundle import write_network
 from pipeline.storage.documents import write_json
@@ -56,13 +57,13 @@ def students(folder: Path, data: Prepared, arch: str, validation=(50.0,)) -> Pat
 
 def exported(folder: Path, data: Prepared, arch: str) -> tuple[Path, SelectedStudent, np.ndarray]:
     selected = select_student(students(folder / "students", data, arch), "kd", "best")
-    images, logits = reference_outputs(selected.module, data)
+    batches = list(reference_outputs(selected.module, data))
     out = folder / "export"
     out.mkdir()
     write_folder(out, selected.module, selected.record, data.meta, data.classes)
     write_onnx(out / "model.onnx", selected.module, data.meta.mean, data.meta.std, data.meta.image_size)
-    assert verify(out / "model.onnx", images, logits) < 1e-4
-    return out, selected, logits
+    assert verify(out / "model.onnx", batches) < 1e-4
+    return out, selected, np.concatenate([logits for _, logits in batches])
 
 
 LOAD = """
@@ -101,7 +102,26 @@ def test_a_model_with_different_logits_is_an_error(tmp_path, data):
     out, _, logits = exported(tmp_path, data, "cifar_resnet8")
     images = np.random.default_rng(0).random((len(logits), 3, 32, 32), dtype=np.float32)
     with pytest.raises(UserError, match=r"model\.onnx differs from PyTorch: logits by up to .* \(tolerance 1e-04\)"):
-        verify(out / "model.onnx", images, logits)
+        verify(out / "model.onnx", [(images, logits)])
+
+
+def test_an_export_does_not_hold_the_whole_test_split(tmp_path, data, monkeypatch):
+    out, selected, logits = exported(tmp_path, data, "cifar_resnet8")
+    monkeypatch.setattr("pipeline.export.selection.BATCH_SIZE", 4)
+    before: list[weakref.ref] = []
+
+    def counted(batches):
+        for batch in batches:
+            images = batch[0] if isinstance(batch, tuple) else batch
+            assert sum(earlier() is not None for earlier in before) <= 2
+            before.append(weakref.ref(images))
+            del images
+            yield batch
+
+    verify(out / "model.onnx", counted(reference_outputs(selected.module, data)))
+    found = measure([out / "model.onnx"], counted(pixel_batches(data)), data.labels("test"))
+    assert found["model.onnx"].classes.tolist() == logits.argmax(1).tolist()
+    assert len(before) == 2 * -(-len(logits) // 4) > 8
 
 
 def test_a_file_gets_the_prediction_of_the_test_split(tmp_path, data):
