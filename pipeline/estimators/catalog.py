@@ -21,6 +21,8 @@ FIXED = {  # options that decide no result, or that the run decides
     "warm_start": "each member is fitted from the start",
     "memory": "no cache",
 }
+# Folders and files whose classes are no estimators for users: scikit-learn tests itself with them.
+NOT_FOR_USERS = {"tests", "externals", "_mocking.py", "_testing.py", "estimator_checks.py"}
 LIKELY = ("Classifier", "SVC", "NB", "Regression", "CV", "Analysis")  # ends of classifiers' names, for hints
 
 
@@ -41,7 +43,7 @@ def complaint(arch: str, options: Mapping[str, Any]) -> tuple[str, str] | None:
         near = [known for known in close if complaint(known, {}) is None][:3]
         return "arch", f"scikit-learn has no classifier {name}" + (f"; nearest: {', '.join(near)}" if near else "")
     members = {node.name for node in methods(name)}
-    if "fit" not in members or "predict" not in members:
+    if not {"fit", "predict"} <= members or "ClassifierMixin" not in (node.name for node in lineage(name)):
         return "arch", f"{name} is not a classifier of scikit-learn"
     if "predict_proba" not in members:
         return "arch", f"{name} does not answer with probabilities: it has no predict_proba"
@@ -66,7 +68,7 @@ def sources() -> dict[str, Path]:
     root = Path(spec.origin).parent
     found = {}
     for file in sorted(root.rglob("*.py")):
-        if not {"tests", "externals"} & set(file.relative_to(root).parts):
+        if not NOT_FOR_USERS & set(file.relative_to(root).parts):
             for name in re.findall(r"^class (\w+)", file.read_text("utf-8"), re.MULTILINE):
                 found.setdefault(name, file)
     return found

@@ -31,7 +31,7 @@ def create(arch: str, options: Mapping[str, Any], random_state: int = 0) -> Any:
         cls = getattr(import_module(module_of(name)), name)
         estimator = cls(**options)
         estimator._validate_params()
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # constructors raise many types
         raise ParamsError(f"options: {first_line(error)}") from None
     if not hasattr(estimator, "predict_proba"):
         near = "; set options.probability to true" if "probability" in estimator.get_params() else ""

@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 from sklearn.utils import all_estimators
 
-from pipeline.errors import ParamsError
-from pipeline.estimators.catalog import complaint, module_of, signature
-from pipeline.estimators.module import create
+from pipeline.errors import ParamsError, UserError
+from pipeline.estimators.catalog import complaint, module_of, signature, sources
+from pipeline.estimators.module import EstimatorModule, create, fit
 
 CLASSIFIERS = dict(all_estimators("classifier"))
 
@@ -34,7 +36,10 @@ def test_the_catalog_says_what_scikit_learn_says(name):
         ("sklearn/RandomForestClasifier", {}, "arch", "nearest: sklearn/RandomForestClassifier"),
         ("sklearn/LinearSVC", {}, "arch", "does not answer with probabilities"),
         ("sklearn/StandardScaler", {}, "arch", "is not a classifier"),
-        ("sklearn/RandomForestRegressor", {}, "arch", "does not answer with probabilities"),
+        ("sklearn/RandomForestRegressor", {}, "arch", "is not a classifier"),
+        ("sklearn/GaussianMixture", {}, "arch", "is not a classifier"),
+        ("sklearn/CheckingClassifier", {}, "arch", "has no classifier CheckingClassifier"),
+        ("sklearn/MinimalClassifier", {}, "arch", "has no classifier MinimalClassifier"),
         ("sklearn/VotingClassifier", {}, "arch", "requires other estimators"),
         ("sklearn/_BaseNB", {}, "arch", "has no classifier _BaseNB"),
         ("sklearn/../os", {}, "arch", "has no classifier ../os"),
@@ -77,3 +82,16 @@ def test_a_suggested_classifier_can_be_a_member(name):
     _, reason = complaint(f"sklearn/{name}", {})
     for suggested in re.findall(r"sklearn/\w+", reason):
         assert complaint(suggested, {}) is None
+
+
+@pytest.mark.parametrize("name", [name for name in sources() if complaint(f"sklearn/{name}", {}) is None])
+def test_whatever_the_catalog_accepts_can_be_created_and_answers_or_is_one_line(name):
+    y = np.arange(30) % 3
+    x = (np.random.default_rng(0).normal(size=(30, 4)) + y[:, None]).astype(np.float32)
+    try:
+        estimator = create(f"sklearn/{name}", {"n_estimators": 2} if "n_estimators" in signature(name)[0] else {})
+        fit(estimator, x, y, "member")
+        z = EstimatorModule(estimator, 3)(torch.from_numpy(x)[:, :, None, None])
+        assert z.shape == (30, 3) and bool(z.isfinite().all())
+    except UserError as error:
+        assert "\n" not in str(error)
