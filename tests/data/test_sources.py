@@ -266,14 +266,6 @@ def test_several_label_columns_ask_for_a_name(tmp_path):
     assert data.meta.num_classes == 2
 
 
-def test_a_wrong_md5_is_reported_before_anything_is_used(tmp_path):
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz has MD5 .*, expected .*: remove the file"):
-        open_source(section("fashion_mnist", tmp_path))
-
-
 def test_the_stage_says_one_line_exits_with_1_and_leaves_no_out(tmp_path):
     for name in ("pipeline", "stages"):
         os.symlink(ROOT / name, tmp_path / name)
