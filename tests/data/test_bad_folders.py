@@ -1,15 +1,17 @@
 """Folders with unusual names, links, pipes and unreadable parts: one line each, no hang, no traceback."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from pictures import make_folder, section
+from pictures import make_folder, picture, section
 
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import listing
 from pipeline.data.sources.open import open_source
+from pipeline.data.sources.streamed import write_manifest
 from pipeline.errors import DataError
 
 
@@ -112,3 +114,18 @@ def test_a_broken_link_is_skipped_and_listed(tmp_path):
     os.symlink("nowhere", root / "train/cat/none.png")
     skipped = open_source(section("folder", root, on_error="skip")).skipped
     assert [name for name, _ in skipped] == ["train/cat/none.png"]
+
+
+def test_a_class_whose_images_are_all_skipped_is_named(tmp_path):
+    root = make_folder(tmp_path / "set")
+    for split in ("train", "test"):
+        for file in (root / split / "dog").iterdir():
+            file.write_bytes(b"no image")
+    said = "^" + re.escape(f"{root / 'train/dog'}: no image of the class can be read") + "$"
+    with pytest.raises(DataError, match=said):
+        open_source(section("folder", root, on_error="skip"))
+    with pytest.raises(DataError, match=said):
+        write_manifest(root, tmp_path / "manifest", on_error="skip")
+    for k, file in enumerate((root / "train/dog").iterdir()):
+        picture(k).save(file, "PNG")
+    assert len(open_source(section("folder", root, on_error="skip")).skipped) == 12  # a split may lack a class

@@ -24,7 +24,8 @@ class Folder:
     on_error: "skip" decodes every image once beforehand and leaves out those that fail; "fail" does not.
     workers: decoding threads; 0: none.  look: whether to read the images' headers; else, they are taken to be colour
     images.
-    Raises DataError if the folder does not have the layout above, or if a header cannot be read.
+    Raises DataError if the folder does not have the layout above, if a header cannot be read, or if all images of a
+    class in train/ are left out.
     """
 
     manifest: Manifest | None = None
@@ -54,6 +55,10 @@ class Folder:
         self.skipped: list[tuple[str, str]] = []
         if on_error == "skip":
             self.files = {split: self.readable(files) for split, files in self.files.items()}
+            remaining = {label for _, label in self.files["train"]}
+            for label, name in enumerate(self.classes):
+                if label not in remaining:
+                    raise DataError(f"{shown(found['train'] / name)}: no image of the class can be read")
         self.splits = {}
         for split, files in self.files.items():
             if not files:
