@@ -189,9 +189,9 @@ def find_images(path: Path) -> Found:
             raise DataError(f"{shown(path)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         return Found([path], 0, [])
     failed: list[DataError] = []
-    visible = [e for e in below(path, failed) if not e.name.startswith(".") and kind(e) != "folder"]
-    files = [Path(entry.path) for entry in visible if entry.name.lower().endswith(SUFFIXES)]
-    skipped = sum(1 for entry in visible if not entry.name.lower().endswith(SUFFIXES) and kind(entry) == "file")
+    found = [entry for entry in below(path, failed) if kind(entry) != "folder"]
+    files = [Path(entry.path) for entry in found if entry.name.lower().endswith(SUFFIXES)]
+    skipped = sum(1 for entry in found if not entry.name.lower().endswith(SUFFIXES) and kind(entry) == "file")
     if not files and not failed:
         none = f"images, but {skipped} other files" if skipped else "files"
         raise DataError(f"{shown(path)} contains no {none}")

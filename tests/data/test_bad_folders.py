@@ -129,3 +129,9 @@ def test_a_class_whose_images_are_all_skipped_is_named(tmp_path):
     for k, file in enumerate((root / "train/dog").iterdir()):
         picture(k).save(file, "PNG")
     assert len(open_source(section("folder", root, on_error="skip")).skipped) == 12  # a split may lack a class
+
+
+def test_hidden_folders_hold_no_images(tmp_path):
+    root = make_folder(tmp_path / "set")
+    shutil.copytree(root / "train/cat", root / "train/cat/.ipynb_checkpoints")
+    assert len(open_source(section("folder", root)).splits["train"].names) == 24

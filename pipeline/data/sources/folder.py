@@ -18,8 +18,8 @@ FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("t
 class Folder:
     """A folder of images in the formats of `decode`. The classes are the sorted names of the folders in train/.
 
-    The images have one channel if all of them are grey, else three. Hidden files, pipes and devices are ignored.
-    A class folder and a file may be links, but links to folders inside a class folder are not followed.
+    The images have one channel if all of them are grey, else three. Hidden files and folders, pipes and devices are
+    ignored. A class folder and a file may be links, but links to folders inside a class folder are not followed.
 
     on_error: "skip" decodes every image once beforehand and leaves out those that fail; "fail" does not.
     workers: decoding threads; 0: none.  look: whether to read the images' headers; else, they are taken to be colour
@@ -78,8 +78,8 @@ class Folder:
             if class_folder.name not in self.classes:
                 raise DataError(f"{shown(class_folder)}: train has no class '{shown(class_folder.name)}'")
             label = self.classes.index(class_folder.name)
-            visible = (entry for entry in below(class_folder) if not entry.name.startswith("."))
-            images = sorted(Path(entry.path) for entry in visible if kind(entry) in ("file", "broken"))
+            found = below(class_folder)
+            images = sorted(Path(entry.path) for entry in found if kind(entry) in ("file", "broken"))
             if not images:
                 raise DataError(f"{shown(class_folder)}: the class has no images")
             for file in images:

@@ -19,7 +19,9 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def below(folder: Path, failed: list[DataError] | None = None) -> Iterator[os.DirEntry[str]]:
-    """Yield everything below a folder, in no particular order. Links to folders are yielded but not followed.
+    """Yield what is below a folder, in no particular order, without hidden files and folders.
+
+    Links to folders are yielded but not followed.
 
     failed: receives an error for each folder that cannot be read; None: it is raised.
     """
@@ -34,6 +36,8 @@ def below(folder: Path, failed: list[DataError] | None = None) -> Iterator[os.Di
             failed.append(error)
             continue
         for entry in found:
+            if entry.name.startswith("."):
+                continue
             yield entry
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))
