@@ -18,10 +18,14 @@ IMAGES = [{"bytes": encoded(picture(k)), "path": f"{k}.png"} for k in range(N)]
 LABELS = [k % 2 for k in range(N)]
 
 
-def shard(root: Path, k: int, image=IMAGES, label=LABELS, **options) -> Path:
-    file = root / f"train-{k:05d}-of-00002.parquet"
+def write(file: Path, image=IMAGES, label=LABELS, **options) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame({"image": image, "label": label}, strict=False).write_parquet(file, **options)
     return file
+
+
+def shard(root: Path, k: int, **options) -> Path:
+    return write(root / f"train-{k:05d}-of-00002.parquet", **options)
 
 
 @pytest.fixture
@@ -137,9 +141,9 @@ def test_a_damaged_file_is_named(root, capfd, case, k):
     assert said(root).startswith(f"{file} {message}") and capfd.readouterr().err == ""
 
 
-def described(root: Path, names) -> None:
+def described(root: Path, names, file: str = "train-00000-of-00002.parquet") -> None:
     about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-    shard(root, 0, metadata={"huggingface": json.dumps(about)})
+    write(root / file, metadata={"huggingface": json.dumps(about)})
 
 
 @pytest.mark.parametrize(
@@ -187,4 +191,91 @@ def test_brackets_in_a_path_are_no_pattern(tmp_path):
     root = tmp_path / "set[1]*"
     root.mkdir()
     shard(root, 0)
-    assert len(open_source(section("parquet", root)).splits["train"].names) == N
+    shard(root, 1)
+    assert len(open_source(section("parquet", root)).splits["train"].names) == 2 * N
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (["dog", "cat"], "class 0 is dog in the Hugging Face metadata, but cat in those of {}: download all shards"),
+        (["cat", "dog", "emu"], "class 2 is emu in the Hugging Face metadata, but missing in those of {}: "),
+        (["cat"], "class 1 is missing in the Hugging Face metadata, but dog in those of {}: "),
+    ],
+)
+def test_shards_that_name_classes_differently_are_an_error(root, test, message):
+    described(root, ["cat", "dog"], "train-00001-of-00002.parquet")  # and the first shard has no names
+    assert open_source(section("parquet", root)).classes == ["cat", "dog"]
+    described(root, test, "test-00000-of-00001.parquet")
+    first = root / "train-00001-of-00002.parquet"
+    assert said(root).startswith(f"{root}/test-00000-of-00001.parquet: {message.format(first)}")
+    (root / "classes.txt").write_text("a\nb\n")
+    assert open_source(section("parquet", root)).classes == ["a", "b"]
+
+
+LAYOUTS = {
+    "one file": ["train.parquet", "test.parquet"],
+    "the hub's": ["data/train-00000-of-00002-0a1b.parquet", "data/train-00001-of-00002-c2d3.parquet"],
+    "without numbers": ["train-a.parquet", "train-b.parquet", "train.parquet"],
+    "a folder for each split": ["train/train-00000-of-00001.parquet", "val/val-00000-of-00001.parquet"],
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_a_split_is_in_all_of_its_shards(tmp_path, case):
+    for file in LAYOUTS[case]:
+        write(tmp_path / file)
+    source = open_source(section("parquet", tmp_path))
+    assert sum(len(split.names) for split in source.splits.values()) == N * len(LAYOUTS[case])
+
+
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [
+        (["train-00000-of-00003", "train-00002-of-00003"], "train-00001-of-00003"),
+        (["data/train-00001-of-00002-0a1b"], "train-00000-of-00002"),
+        (["train-00000-of-00001", "test-0-of-99999999"], "test-1-of-99999999"),
+    ],
+)
+def test_a_missing_shard_is_named(tmp_path, files, missing):
+    for file in files:
+        last = write(tmp_path / f"{file}.parquet")
+    split = missing.partition("-")[0]
+    assert said(tmp_path) == f"{last.parent}: shard {missing} of split {split} is missing"
+
+
+def test_shards_are_numbered_from_0(tmp_path):
+    for k in (1, 2):
+        file = write(tmp_path / f"train-0000{k}-of-00002.parquet")
+    assert said(tmp_path) == f"{file}: shards are numbered from 0, so there is no shard 2 of 2"
+
+
+TWICE = {
+    "two numbers of shards": ["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"],
+    "with and without numbers": ["train-00000-of-00001", "train"],
+    "one shard with two hashes": ["train-00000-of-00001-0a1b", "train-00000-of-00001-c2d3"],
+    "two prefixes": ["train", "valid-00000-of-00001", "validation-00000-of-00001"],
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_a_split_in_two_shardings_is_an_error(tmp_path, case):
+    for file in TWICE[case]:
+        write(tmp_path / f"{file}.parquet")
+    split = "validation" if "valid" in TWICE[case][1] else "train"
+    text = said(tmp_path)
+    assert text.endswith(f" are shards of two copies of split {split}: remove one of them")
+    assert sum(f"{tmp_path}/{file}.parquet" in text for file in TWICE[case]) == 2
+
+
+def test_a_split_in_two_folders_is_an_error_that_names_both(tmp_path):
+    animals, plants = (write(tmp_path / name / "train-00000-of-00001.parquet") for name in ("animals", "plants"))
+    copies = "are shards of two copies of split train"
+    assert said(tmp_path) == f"{animals} and {plants} {copies}: set data.root to one of their folders"
+    assert len(open_source(section("parquet", tmp_path / "plants")).splits["train"].names) == N
+
+
+def test_hidden_folders_hold_no_shards(root):
+    for folder in (".ipynb_checkpoints", ".cache/huggingface"):
+        shard(root / folder, 0)
+    assert len(open_source(section("parquet", root)).splits["train"].names) == 2 * N

@@ -1,6 +1,7 @@
 """Parquet files in the Hugging Face layout, ROOT/**/SPLIT-00000-of-0000N.parquet, with encoded images and labels."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from pipeline.data.class_names import read_class_names, shown
 from pipeline.data.decode import decode, is_grey, map_in_order
 from pipeline.data.source import Defaults, Manifest, Split
 from pipeline.data.sources.listing import below, check_file_name
-from pipeline.data.sources.shards import columns, is_image, names_in_metadata, read_encoded, read_labels, schema_of
+from pipeline.data.sources.shards import columns, common_names, is_image, read_encoded, read_labels, schema_of
 from pipeline.errors import DataError
 
 PREFIXES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+NUMBER = re.compile(r"-([0-9]+)-of-([0-9]+)(?=[-.])")  # of a shard, from 0, and the number of shards of its split
 CHUNK = 2048  # maximum number of encoded images in memory
 MAX_CLASSES = 100_000  # if the classes have no names
 
@@ -56,7 +58,7 @@ class Parquet:
         self.image, self.label = columns(first, schemas[first], image_column, label_column)
         self.types = {shard: self.image_type(shard, schema) for shard, schema in schemas.items()}
         labels = {split: [read_labels(s, self.label) for s in shards] for split, shards in self.shards.items()}
-        self.classes = self.class_names(first, labels)
+        self.classes = self.class_names(labels)
         self.starts = {split: np.cumsum([0, *map(len, parts)]) for split, parts in labels.items()}
         self.skipped: list[tuple[str, str]] = []
         self.kept = {split: np.arange(self.starts[split][-1]) for split in self.shards}
@@ -84,14 +86,18 @@ class Parquet:
                 raise DataError(f"{shown(shard)}: column {shown(column)} has no {kind}, but the type {dtype}")
         return schema[self.image]
 
-    def class_names(self, first: Path, labels: dict[str, list[np.ndarray]]) -> list[str]:
+    def class_names(self, labels: dict[str, list[np.ndarray]]) -> list[str]:
         """Class names by label: from classes.txt, else from the metadata that Hugging Face writes, else the numbers.
 
-        first: a shard.  labels: of each shard of each split.
-        Raises DataError, which names the row, for a label that is not one of a class.
+        labels: of each shard of each split.
+        Raises DataError, which names the row, for a label that is not one of a class, and for shards whose metadata
+        name the classes differently.
         """
         file = self.root / "classes.txt"
-        names = read_class_names(file) if os.path.lexists(file) else names_in_metadata(first, self.label)
+        if os.path.lexists(file):
+            names = read_class_names(file)
+        else:
+            names = common_names([shard for shards in self.shards.values() for shard in shards], self.label)
         more = ""
         if names is None:
             largest = max(int(part.max(initial=0)) for part in labels["train"])
@@ -161,16 +167,56 @@ class Parquet:
 
 
 def find_shards(root: Path) -> dict[str, list[Path]]:
-    """The shards of each split, sorted by path: everything below a folder whose name is that of a shard."""
+    """The shards of each split, sorted by path: what is below a folder, not hidden, and has the name of a shard.
+
+    Raises DataError if a split is there twice or lacks a shard, and for a name that is not UTF-8.
+    """
     files = sorted(Path(entry.path) for entry in below(root) if entry.name.endswith(".parquet"))
     found = {}
     for split, prefixes in PREFIXES.items():
         starts = tuple(p + end for p in prefixes for end in "-.")
         if shards := [file for file in files if file.name.startswith(starts)]:
             found[split] = shards
-    for shard in (shard for shards in found.values() for shard in shards):
-        check_file_name(shard)
+    for split, shards in found.items():
+        for shard in shards:
+            check_file_name(shard)
+        check_sharding(split, shards)
     return found
+
+
+def check_sharding(split: str, shards: list[Path]) -> None:
+    """Raise DataError unless the shards of a split are one copy of it, and all of them if their names are numbered.
+
+    One copy is in one folder, has one prefix (`valid` or `validation`) and one number of shards.
+    """
+    numbered: dict[int, Path] = {}
+    for shard in shards:
+        if copy_of(shard) != copy_of(shards[0]):
+            raise twice(split, shards[0], shard)
+        if number := NUMBER.search(shard.name):
+            k, total = int(number[1]), int(number[2])
+            if k >= total:
+                raise DataError(f"{shown(shard)}: shards are numbered from 0, so there is no shard {k} of {total}")
+            if (other := numbered.setdefault(k, shard)) != shard:
+                raise twice(split, other, shard)
+    if number := NUMBER.search(shards[0].name):
+        missing = next((k for k in range(int(number[2])) if k not in numbered), None)
+        if missing is not None:
+            start, end = shards[0].name[: number.start(1)], shards[0].name[number.end(1) : number.end()]
+            name = f"{start}{missing:0{len(number[1])}}{end}"
+            raise DataError(f"{shown(shards[0].parent)}: shard {shown(name)} of split {split} is missing")
+
+
+def copy_of(shard: Path) -> tuple[Path, str, int | None]:
+    """Which copy of its split a shard belongs to: the folder, the prefix, and the number of shards if it is named."""
+    number = NUMBER.search(shard.name)
+    return shard.parent, re.split("[-.]", shard.name)[0], int(number[2]) if number else None
+
+
+def twice(split: str, one: Path, other: Path) -> DataError:
+    """The error for a split that is there twice.  one, other: shards of the two."""
+    advice = "remove one of them" if one.parent == other.parent else "set data.root to one of their folders"
+    return DataError(f"{shown(one)} and {shown(other)} are shards of two copies of split {split}: {advice}")
 
 
 def content_of(name: str, content: bytes | None) -> bytes:

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -152,3 +153,21 @@ def names_in_metadata(shard: Path, column: str) -> list[str] | None:
             raise DataError(f"{where}, class {label}: {error}: {advice}") from None
     times = Counter(names)
     return [f"{name} ({label})" if times[name] > 1 else name for label, name in enumerate(names)]
+
+
+def common_names(shards: list[Path], column: str) -> list[str] | None:
+    """The class names in the metadata of all shards that have any; None if no shard has.
+
+    column: of labels.  Raises DataError for two shards that name a class differently.
+    """
+    named = [(shard, names) for shard in shards if (names := names_in_metadata(shard, column)) is not None]
+    for shard, names in named:
+        first, expected = named[0]
+        for label, (name, other) in enumerate(zip_longest(names, expected, fillvalue="")):
+            if name != other:
+                raise DataError(
+                    f"{shown(shard)}: class {label} is {shown(name) or 'missing'} in the Hugging Face metadata, but "
+                    f"{shown(other) or 'missing'} in those of {shown(first)}: download all shards again; if only the "
+                    f"spelling differs, write the names into classes.txt beside them"
+                )
+    return named[0][1] if named else None
