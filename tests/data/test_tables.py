@@ -12,6 +12,7 @@ from pipeline.data import prepared
 from pipeline.data.prepare import prepare
 from pipeline.data.prepared import Prepared
 from pipeline.data.sources.open import open_source
+from pipeline.data.sources.table import natural
 from pipeline.errors import DataError
 from pipeline.params.tables import TABLES
 
@@ -172,6 +173,15 @@ def test_a_split_in_two_formats_is_one_line(tmp_path, split):
     frame().write_parquet(tmp_path / f"{split}.parquet")
     with pytest.raises(DataError, match=rf"has both {split}\.parquet and {split}\.csv: remove one$"):
         open_source(section(tmp_path))
+
+
+def test_classes_have_one_order_whatever_their_names(tmp_path):
+    names = ["-1", "0", "01", "1", "2", "10", "inf", "NaN", "nan", "old"]
+    for seed in range(20):
+        shuffled = np.random.default_rng(seed).permutation(names)
+        assert sorted(shuffled, key=natural) == names
+        pl.DataFrame({"x": range(10), "label": shuffled}).write_parquet(tmp_path / "train.parquet")
+        assert open_source(section(tmp_path)).classes == names
 
 
 def test_params_and_data_name_the_same_tables():

@@ -5,6 +5,7 @@ each feature is standardised by the mean and the standard deviation of the train
 on the scale of 0 to 255, which are its least and its largest value in the training split.
 """
 
+import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -135,11 +136,12 @@ def read_folder(root: Path, label_column: str | None) -> Table:
 
 
 def natural(name: str) -> tuple[int, float, str]:
-    """The key by which classes are sorted: numbers by value, before words."""
+    """The key by which classes are sorted: numbers by value, before words. `nan` is a word, as it has no order."""
     try:
-        return 0, float(name), name
+        number = float(name)
     except ValueError:
-        return 1, 0.0, name
+        number = math.nan
+    return (1, 0.0, name) if math.isnan(number) else (0, number, name)
 
 
 def read_frame(file: Path) -> "pl.DataFrame":
