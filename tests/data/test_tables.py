@@ -184,5 +184,24 @@ def test_classes_have_one_order_whatever_their_names(tmp_path):
         assert open_source(section(tmp_path)).classes == names
 
 
+@pytest.mark.parametrize(
+    ("header", "twice"),
+    [
+        ("x,label,label", "label"),
+        ("x,x,label", "x"),
+        ('\ufeff"x ,""",label,"x ,"""', 'x ,"'),
+        ("\n\nx,label,x", "x"),
+        (",,label", "without a name"),
+    ],
+)
+def test_a_column_that_is_there_twice_is_named(tmp_path, header, twice):
+    (tmp_path / "train.csv").write_text("x,X,label\n1,2,0\n3,4,1\n")
+    file = tmp_path / "test.csv"
+    file.write_text(f"{header}\n1,1,0\n0,0,1\n")
+    with pytest.raises(DataError) as caught:
+        open_source(section(tmp_path))
+    assert str(caught.value) == f"{file} has 2 columns {twice}: keep one of them"
+
+
 def test_params_and_data_name_the_same_tables():
     assert TABLES == prepared.TABLES

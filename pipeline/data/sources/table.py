@@ -5,7 +5,9 @@ each feature is standardised by the mean and the standard deviation of the train
 on the scale of 0 to 255, which are its least and its largest value in the training split.
 """
 
+import csv
 import math
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,7 +147,7 @@ def natural(name: str) -> tuple[int, float, str]:
 
 
 def read_frame(file: Path) -> "pl.DataFrame":
-    """A CSV or Parquet file. Raises DataError if it cannot be read."""
+    """A CSV or Parquet file. Raises DataError if it cannot be read, or if two columns have the same name."""
     import polars as pl
 
     from pipeline.data.sources.shards import guarded, schema_of
@@ -154,9 +156,20 @@ def read_frame(file: Path) -> "pl.DataFrame":
         schema_of(file)
         return guarded(file, lambda: pl.read_parquet(file, glob=False, hive_partitioning=False))
     try:
-        return pl.read_csv(file, infer_schema_length=None, glob=False)
+        frame = pl.read_csv(file, infer_schema_length=None, glob=False)
+        columns = header(file)
     except Exception as error:  # polars raises many types
         raise DataError(f"{shown(file)} cannot be read as a table: {shown(first_line(error))}") from None
+    name, times = Counter(columns).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{shown(file)} has {times} columns {shown(name) or 'without a name'}: keep one of them")
+    return frame
+
+
+def header(file: Path) -> list[str]:
+    """The names of the columns of a CSV file, as they are: Polars gives a name that occurs twice another ending."""
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        return next(row for row in csv.reader(lines) if row)
 
 
 def numbers(frame: "pl.DataFrame", columns: list[str]) -> np.ndarray:
