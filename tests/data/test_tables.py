@@ -184,6 +184,38 @@ def test_classes_have_one_order_whatever_their_names(tmp_path):
         assert open_source(section(tmp_path)).classes == names
 
 
+LABELS = {  # in a CSV file: of the training rows, the classes, of the test rows, their numbers
+    "leading zeros": (["01", "x"], ["01", "x"], ["01", "01"], [0, 0]),
+    "zeros only in train": (["1", "01", "2"], ["01", "1", "2"], ["2", "1"], [2, 1]),
+    "numbers in their order": (["10", "9", "-1"], ["-1", "9", "10"], ["10", "9"], [2, 1]),
+    "decimals": (["1.50", "2", "1e1"], ["1.50", "2", "1e1"], ["2"], [1]),
+    "Booleans": (["true", "False"], ["False", "True"], ["TRUE", "false"], [1, 0]),
+    "Booleans and a word": (["true", "no"], ["no", "true"], ["true", "true"], [1, 1]),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_a_label_is_the_text_of_its_cell(tmp_path, case):
+    train, classes, test, labels = LABELS[case]
+    for split, cells in (("train", train), ("test", test)):
+        (tmp_path / f"{split}.csv").write_text("x,label\n" + "".join(f"{k},{cell}\n" for k, cell in enumerate(cells)))
+    table = open_source(section(tmp_path))
+    assert table.classes == classes and table.splits["test"].labels.tolist() == labels
+
+
+@pytest.mark.parametrize("booleans", [[True, False], ["true", "false"]])
+def test_labels_of_a_parquet_file_are_their_values(tmp_path, booleans):
+    pl.DataFrame({"x": [0, 1], "label": booleans}).write_parquet(tmp_path / "train.parquet")
+    assert open_source(section(tmp_path)).classes == sorted(map(str, booleans))
+
+
+@pytest.mark.parametrize("cells", [["0", "", "1"], ["0", "NaN", "1.5"], ["a", "", "b"]])
+def test_an_empty_cell_is_no_label(tmp_path, cells):
+    (tmp_path / "train.csv").write_text("x,label\n" + "".join(f"{k},{cell}\n" for k, cell in enumerate(cells)))
+    with pytest.raises(DataError, match=r"train\.csv: a label in column label is missing$"):
+        open_source(section(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("header", "twice"),
     [

@@ -26,6 +26,7 @@ SPLITS = ("train", "validation", "test")
 KINDS = (".parquet", ".csv")
 PACKAGED = {"breast_cancer": "breast_cancer.csv", "wine": "wine_data.csv"}  # in sklearn/datasets/data
 MAX_CLASSES = 1000
+BOOLEANS = {"true", "false"}  # CSV files have them in any case
 LARGEST = 1e30  # of a scaled number: it fits into 32 bits after it is divided by a standard deviation of 1e-4, too
 
 
@@ -113,12 +114,13 @@ def read_folder(root: Path, label_column: str | None) -> Table:
             files[split] = found[0]
     if "train" not in files:
         raise DataError(f"data.root: {shown(root)} has neither train.csv nor train.parquet")
-    frames = {split: read_frame(file) for split, file in files.items()}
     label = label_column or "label"
+    frames = {split: read_frame(file, label) for split, file in files.items()}
     columns = [c for c in frames["train"].columns if c != label]
     for split, frame in frames.items():
         check_frame(files[split], frame, label, columns)
-    classes = sorted({str(v) for v in frames["train"][label].unique()}, key=natural)
+    labels = label_texts(files, frames, label)
+    classes = sorted(set(labels["train"]), key=natural)
     where = f"{shown(files['train'])}: column {shown(label)}"
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise DataError(f"{where} has {len(classes)} classes, not 2..{MAX_CLASSES}")
@@ -127,14 +129,22 @@ def read_folder(root: Path, label_column: str | None) -> Table:
     number = {name: k for k, name in enumerate(classes)}
     rows = {}
     for split, frame in frames.items():
-        values = [str(v) for v in frame[label]]
-        unknown = next((v for v in values if v not in number), None)
+        unknown = next((v for v in labels[split] if v not in number), None)
         if unknown is not None:
             name = shown(unknown) or "''"
             raise DataError(f"{shown(files[split])}: class {name} is not one of the training rows")
-        rows[split] = (numbers(frame, columns), np.array([number[v] for v in values]))
+        rows[split] = (numbers(frame, columns), np.array([number[v] for v in labels[split]]))
     names = {s: [f"{files[s].name}:{row + 1}" for row in range(len(frame))] for s, frame in frames.items()}
     return Table(rows, classes, names, columns)
+
+
+def label_texts(files: dict[str, Path], frames: dict[str, "pl.DataFrame"], label: str) -> dict[str, list[str]]:
+    """The label of each row of each split as text. If the training labels are Booleans, true and TRUE are True."""
+    texts = {split: [str(v) for v in frame[label]] for split, frame in frames.items()}
+    can_be_booleans = files["train"].suffix == ".csv" or str(frames["train"][label].dtype) == "Boolean"
+    if can_be_booleans and {v.lower() for v in texts["train"]} <= BOOLEANS:
+        return {split: [v.title() if v.lower() in BOOLEANS else v for v in values] for split, values in texts.items()}
+    return texts
 
 
 def natural(name: str) -> tuple[int, float, str]:
@@ -146,8 +156,11 @@ def natural(name: str) -> tuple[int, float, str]:
     return (1, 0.0, name) if math.isnan(number) else (0, number, name)
 
 
-def read_frame(file: Path) -> "pl.DataFrame":
-    """A CSV or Parquet file. Raises DataError if it cannot be read, or if two columns have the same name."""
+def read_frame(file: Path, label: str) -> "pl.DataFrame":
+    """A CSV or Parquet file. The labels of a CSV file are the texts of their cells: a number may have leading zeros.
+
+    Raises DataError if the file cannot be read, or if two columns have the same name.
+    """
     import polars as pl
 
     from pipeline.data.sources.shards import guarded, schema_of
@@ -156,7 +169,7 @@ def read_frame(file: Path) -> "pl.DataFrame":
         schema_of(file)
         return guarded(file, lambda: pl.read_parquet(file, glob=False, hive_partitioning=False))
     try:
-        frame = pl.read_csv(file, infer_schema_length=None, glob=False)
+        frame = pl.read_csv(file, schema_overrides={label: pl.String}, infer_schema_length=None, glob=False)
         columns = header(file)
     except Exception as error:  # polars raises many types
         raise DataError(f"{shown(file)} cannot be read as a table: {shown(first_line(error))}") from None
@@ -188,7 +201,7 @@ def check_frame(file: Path, frame: "pl.DataFrame", label: str, columns: list[str
     missing = next((c for c in (label, *columns) if c not in frame.columns), None)
     if missing is not None:
         raise DataError(f"{shown(file)} has no column {shown(missing)} (data.label_column names the label)")
-    if frame[label].null_count() or (frame[label].dtype.is_float() and frame[label].is_nan().any()):
+    if frame[label].null_count() or has_nan(frame[label]):
         raise DataError(f"{shown(file)}: a label in column {shown(label)} is missing")
     for column in columns:
         values = frame[column]
@@ -196,3 +209,12 @@ def check_frame(file: Path, frame: "pl.DataFrame", label: str, columns: list[str
             raise DataError(f"{shown(file)}: column {shown(column)} has the type {values.dtype}, not numbers")
         if values.null_count() or not np.isfinite(numbers(frame, [column])).all():
             raise DataError(f"{shown(file)}: a number in column {shown(column)} is missing or not finite")
+
+
+def has_nan(labels: "pl.Series") -> bool:
+    """Whether NaN is among labels that are numbers. The labels of a CSV file are texts."""
+    import polars as pl
+
+    if labels.dtype == pl.String and "NaN" in labels:
+        labels = labels.cast(pl.Float64, strict=False)
+    return labels.dtype.is_float() and not labels.null_count() and bool(labels.is_nan().any())
