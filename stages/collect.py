@@ -21,8 +21,9 @@ def main(
     Only data.root may differ.
 
     Methods that have no results yet are skipped, and seeds that the study has stay as they are, so that the command
-    may be run as often as methods end. Tables of trials on other data than data/prepared are left out. Reads
-    results/eval, results/cost, results/train, results/predictions, results/tune and data/prepared.
+    may be run as often as methods end. A line names what is left out: seeds whose cost, history and test results do not
+    belong together, and tables of trials on other data than data/prepared. Reads results/eval,
+    results/cost, results/train, results/predictions, results/tune and data/prepared.
     """
     import shutil
 

@@ -230,17 +230,23 @@ def outcome(name: str, entry: Any, seeds: list[int], results: Path, data: str | 
     )
 
 
-def train_file(results: Path, o: Outcome, name: str) -> Path:
+def train_file(results: Path, method: str, cost: dict[str, Any], name: str) -> Path:
     """Return a file of results/train/METHOD.
+
+    Args:
+        results: The folder results/.
+        method: The method's key in `methods` of params.yaml.
+        cost: The content of results/cost/METHOD.json.
+        name: The file's name.
 
     Raises:
         DataError: If it is missing, or if its digest is not the one in results/cost/METHOD.json.
     """
-    file = results / "train" / o.name / name
+    file = results / "train" / method / name
     if not file.is_file():
         raise DataError(f"{file} is missing: run `dvc repro`")
-    if file_digest(file) != o.cost["sha256"].get(name):
-        raise damaged(file, f"its SHA-256 is not the one in {results / 'cost' / f'{o.name}.json'}")
+    if file_digest(file) != cost["sha256"].get(name):
+        raise damaged(file, f"its SHA-256 is not the one in {results / 'cost' / f'{method}.json'}")
     return file
 
 

@@ -4,7 +4,7 @@ A study is a folder with params.yaml and results/, from which `python -m stages.
 page. Its seeds may come from several machines and sittings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from pipeline.errors import DataError
 from pipeline.evaluation import coincidence
+from pipeline.evaluation.finished import HISTORY, read_finished
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.page.history import read_rows
 from pipeline.evaluation.records import read_cost, read_evaluation
@@ -19,11 +20,18 @@ from pipeline.storage.atomic import replace_file
 from pipeline.storage.documents import write_json
 from pipeline.storage.folders import file_digest
 
-HISTORY = "history.csv"
 
-
-def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list[int]:
+def add_results(
+    name: str,
+    seeds: list[int],
+    results: Path,
+    study: Path,
+    *,
+    log: Callable[[str], object] = print,
+) -> list[int]:
     """Add the seeds of one method to a study. Seeds that it has stay as they are.
+
+    A seed whose files do not belong together is left out, with one line that says why.
 
     The study keeps test results, costs and histories. It does not keep predictions, weights and example images, so its
     page lacks the figures that need them. Of several machines, the first one's latencies and versions are kept.
@@ -33,6 +41,7 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
         seeds: The seeds to add, if results has them.
         results: The folder results/ that they are read from.
         study: The folder results/ of the study.
+        log: Takes the lines about what is left out.
 
     Returns:
         The seeds that were added, which is none if results has nothing of the method.
@@ -41,30 +50,32 @@ def add_results(name: str, seeds: list[int], results: Path, study: Path) -> list
         DataError: If a file is damaged, or if the study has the method with other parameters, classes, test images or
             networks.
     """
-    files = [folder / "eval" / f"{name}.json" for folder in (results, study)]
-    cost = results / "cost" / f"{name}.json"
-    if not (files[0].is_file() and cost.is_file()):  # a fresh clone has the evaluations of the committed run alone
+    new = read_finished(name, results)
+    if new is None:
         return []
-    new, new_cost = read_evaluation(files[0]), read_cost(cost)
-    rows = read_rows(results / "train" / name / HISTORY)
-    old, old_cost = None, None
-    if files[1].is_file():
-        old, old_cost = read_evaluation(files[1]), read_cost(study / "cost" / f"{name}.json")
-        check_same(files[1], described(old, old_cost), described(new, new_cost))
+    file, old, old_cost = study / "eval" / f"{name}.json", None, None
+    if file.is_file():
+        old, old_cost = read_evaluation(file), read_cost(study / "cost" / f"{name}.json")
+        check_same(file, described(old, old_cost), described(new.evaluated, new.cost))
     known = {int(seed) for part in ("seeds", "diverged") for seed in (old or {}).get(part, {})}
-    added = [s for s in seeds if s not in known and any(str(s) in new[part] for part in ("seeds", "diverged"))]
+    added = []
+    for seed in (seed for seed in seeds if new.has(seed) and seed not in known):
+        if words := new.mismatch(seed):
+            log(f"left out: {name} seed {seed}: {words}; run `dvc repro evaluate@{name}`")
+        else:
+            added.append(seed)
     if not added:
         return []
-    evaluated, costs = with_seeds(old, new, added), with_seeds(old_cost, new_cost, added)
+    evaluated, costs = with_seeds(old, new.evaluated, added), with_seeds(old_cost, new.cost, added)
     history = study / "train" / name / HISTORY
     of_added = pl.col("seed").is_in(added)  # a collection that was killed may have left their rows
-    tables = [rows.filter(of_added), *([read_rows(history).filter(~of_added)] if old else [])]
+    tables = [new.history.filter(of_added), *([read_rows(history).filter(~of_added)] if old else [])]
     history.parent.mkdir(parents=True, exist_ok=True)
     replace_file(history, [pl.concat(tables).sort("seed", maintain_order=True).write_csv().encode()])
     for folder in ("cost", "eval"):
         (study / folder).mkdir(exist_ok=True)
     write_json(study / "cost" / f"{name}.json", {**costs, "sha256": {HISTORY: file_digest(history)}})
-    write_json(files[1], {k: v for k, v in evaluated.items() if v or k != "diverged"}, indent=1)
+    write_json(file, {k: v for k, v in evaluated.items() if v or k != "diverged"}, indent=1)
     return added
 
 
@@ -98,13 +109,13 @@ def add_coincidence(methods: Mapping[str, Any], seeds: list[int], results: Path,
 
 
 def same_seed(name: str, seed: int, results: Path, study: Path) -> bool:
-    """Whether a seed of a method ended in `results`, has its predictions there, and is the same in the study."""
+    """Whether a seed of a method ended in `results`, has cost and predictions there, and is the same in the study."""
     files = [folder / "eval" / f"{name}.json" for folder in (results, study)]
     needed = [*files, results / "cost" / f"{name}.json", coincidence.answers_file(results, name)]
     if not all(file.is_file() for file in needed):
         return False
     here, there = (read_evaluation(file)["seeds"].get(str(seed)) for file in files)
-    return here is not None and here == there
+    return here is not None and here == there and str(seed) in read_cost(needed[2])["seeds"]
 
 
 def with_seeds(old: dict[str, Any] | None, new: dict[str, Any], added: list[int]) -> dict[str, Any]:

@@ -108,21 +108,6 @@ def test_the_first_machine_is_that_of_the_study_unless_nothing_ended_there(tmp_p
     assert add("second", 2, {"1": 3.0}) == first
 
 
-def test_a_seed_of_other_parameters_is_refused_and_nothing_is_changed(tmp_path):
-    write_method(tmp_path / "first", "kd", "kd", [0])
-    write_method(tmp_path / "second", "kd", "kd", [1])
-    add_results("kd", [0], tmp_path / "first", tmp_path / "study")
-    before = files(tmp_path / "study")
-    file = tmp_path / "second/cost/kd.json"
-    cost = json.loads(file.read_text())
-    del cost["content.sha256"]
-    cost["parameters"]["kd"]["survival"] = 0.5
-    write_json(file, cost)
-    with pytest.raises(DataError, match=r"kd.json has seeds of another parameter kd: remove the method there") as error:
-        add_results("kd", [1], tmp_path / "second", tmp_path / "study")
-    assert len(str(error.value).splitlines()) == 1 and files(tmp_path / "study") == before
-
-
 def stage(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", f"stages.{name}", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -85,7 +85,7 @@ def read_results() -> str:
     for o in compared:
         parts += [results.histories[o.name].rows.rows(), *(results.logits(o) if o.student else ())]
         if SHEETS in o.cost["sha256"]:
-            sheets = read_sheets(train_file(Path("results"), o, SHEETS))
+            sheets = read_sheets(train_file(Path("results"), o.name, o.cost, SHEETS))
             parts += [part for item in sheets.items() for part in item]
     return digest(*parts)
 

@@ -42,7 +42,7 @@ def network(z: np.ndarray) -> dict:
         "parameters": 868,
         "last": summary,
         "best": summary,
-        "validation": {"last": 90.0, "best": 91.0, "best_epoch": 3},
+        "validation": {"last": 90.0, "best": 90.0, "best_epoch": 4},  # as in `terms`
     }
 
 

@@ -131,7 +131,7 @@ def cooperative(o: Outcome, history: History, results: Path) -> Iterator[Caption
         if values and set(values.values()) != {1.0}:
             yield (f"Counterfactuals: {what}.", figures.bars(values, f"{o.name}: {term}", what))
     if SHEETS in o.cost["sha256"]:
-        for name, (before, after) in read_sheets(train_file(results, o, SHEETS)).items():
+        for name, (before, after) in read_sheets(train_file(results, o.name, o.cost, SHEETS)).items():
             yield (
                 f"Counterfactuals that teach {name}: original x, counterfactual x', and difference x' - x.",
                 figures.image_pairs(before, after, f"{o.name}: counterfactuals of {name}"),

@@ -37,7 +37,7 @@ class Results:
         self.ended = [o for o in outcomes if o.seeds]
         self.students = [o for o in self.ended if o.student]
         self.seeds = {o.name: next(iter(o.seeds)) for o in self.ended}
-        files = {o.name: train_file(results, o, "history.csv") for o in self.ended}
+        files = {o.name: train_file(results, o.name, o.cost, "history.csv") for o in self.ended}
         self.histories = {name: History(file, self.seeds[name]) for name, file in files.items()}
 
     def logits(self, o: Outcome) -> tuple[np.ndarray, np.ndarray]:
