@@ -1,6 +1,5 @@
 """Add the results of this project to a study, which Git keeps."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +20,10 @@ def main(
     Only data.root may differ.
 
     Methods that have no results yet are skipped, and seeds that the study has stay as they are, so that the command
-    may be run as often as methods end. A line names what is left out: seeds whose cost, history and test results do not
-    belong together, and tables of trials on other data than data/prepared. Reads results/eval,
-    results/cost, results/train, results/predictions, results/tune and data/prepared.
+    may be run as often as methods end. A line names what is left out: methods whose results are of another recipe than
+    params.yaml, because they have not run again since it was edited; seeds whose cost, history and test results do not
+    belong together; and tables of trials on other data than data/prepared. Reads results/eval, results/cost,
+    results/train, results/predictions, results/tune and data/prepared.
     """
     import shutil
 
@@ -42,7 +42,8 @@ def main(
     data = data_digest(Prepared.read(Path("data/prepared"))) if tables else None
     total = 0
     for name in p["methods"]:
-        for seed in add_results(name, p["seeds"], Path("results"), study / "results"):
+        recipe = recipe_of(name)
+        for seed in add_results(name, p["seeds"], Path("results"), study / "results", recipe=recipe, log=say):
             print(f"added: {name} seed {seed}")
             total += 1
     add_coincidence(p["methods"], p["seeds"], Path("results"), study / "results")
@@ -61,23 +62,29 @@ def check_same_study(here: dict[str, Any], there: dict[str, Any], study: Path) -
     here, there: SECTIONS of params.yaml and of STUDY/params.yaml.
     """
     from pipeline.errors import DataError
+    from pipeline.evaluation.finished import difference
     from pipeline.params.messages import one_line
 
-    old, new = dict(leaves(there)), dict(leaves(here))
-    for key in {**old, **new}:
-        ours, its = (str(values.get(key, "absent")) for values in (new, old))
-        if ours != its and key not in ELSEWHERE:
-            words = f"{key} is {ours} in params.yaml, and {its} in {study / 'params.yaml'}"
-            raise DataError(one_line(f"a study has one recipe, one chain and the same data for all seeds: {words}"))
+    if words := difference(here, there, study / "params.yaml", but=ELSEWHERE):
+        raise DataError(one_line(f"a study has one recipe, one chain and the same data for all seeds: {words}"))
 
 
-def leaves(section: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested sections by dotted key."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
+def recipe_of(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What params.yaml says of a method: the parameters of its stage `distill`, and the architectures of its guides."""
+    from pipeline.params.load import load
+    from pipeline.params.rules import MEMBERS, NOTHING, assistants_of
+
+    own = load("train", "student.arch", f"methods.{name}.is", f"methods.{name}.after", name)
+    after, p = own[f"methods.{name}.after"], load("teacher", "assistants", "student")
+    guides = {} if after in (NOTHING, MEMBERS) else {"teacher": p["teacher"].arch, **assistants_of(after, p.values)}
+    return own.plain(), guides
+
+
+def say(line: str) -> None:
+    """Print a message that may hold text from a file."""
+    from pipeline.params.messages import one_line
+
+    print(one_line(line))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What `distill` and `evaluate` have left of a method in results/, and whether it belongs together.
+"""What `distill` and `evaluate` have left of a method in results/: whether it belongs together, and to params.yaml.
 
-Any of the files may be older than the others. The module reads files and writes none.
+Any of the files may be older than the others, or than params.yaml: after an edit, methods that have not run again keep
+the results that they had. The module reads files and writes none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -37,6 +38,23 @@ class Finished:
     evaluated: dict[str, Any]
     cost: dict[str, Any]
     history: pl.DataFrame
+
+    def other_recipe(self, recipe: Mapping[str, Any], guides: Mapping[str, str]) -> str | None:
+        """Return in words what params.yaml and these results do not have in common, or None if there is nothing.
+
+        Args:
+            recipe: The parameters that the stage `distill` declares for the method, but `seeds`, in plain data.
+            guides: The architectures of the trained networks that the method starts from, by name.
+        """
+        trained = {key: value for key, value in self.cost["parameters"].items() if key != "seeds"}
+        if words := difference(recipe, trained, self.results / "cost" / f"{self.name}.json"):
+            return words
+        for result in self.evaluated["seeds"].values():
+            tested = {name: network["arch"] for name, network in result.get("guides", {}).items()}
+            file = self.results / "eval" / f"{self.name}.json"
+            if tested and (words := difference({"guides": guides}, {"guides": tested}, file)):
+                return words
+        return None
 
     def has(self, seed: int) -> bool:
         """Return whether a seed was evaluated, or diverged."""
@@ -88,3 +106,29 @@ def same_training(rows: pl.DataFrame, name: str, validation: Mapping[str, Any] |
     top1 = own.filter(pl.col("leg") == own["leg"][-1])["value"].to_list()  # a leg starts anew with its best weights
     pairs = ((validation["last"], top1[-1]), (validation["best"], max(top1)))
     return all(isclose(tested, trained, abs_tol=TOLERANCE) for tested, trained in pairs)
+
+
+def difference(here: Mapping[str, Any], there: Mapping[str, Any], where: Path, but: Collection[str] = ()) -> str | None:
+    """Return the first key whose values differ, in words, or None if all are the same.
+
+    Args:
+        here: Sections of params.yaml.
+        there: The same sections, as another file has them.
+        where: The other file.
+        but: Dotted keys that may differ.
+    """
+    new, old = dict(leaves(here)), dict(leaves(there))
+    for key in {**old, **new}:
+        ours, its = (str(values.get(key, "absent")) for values in (new, old))
+        if ours != its and key not in but:
+            return f"{key} is {ours} in params.yaml, and {its} in {where}"
+    return None
+
+
+def leaves(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested sections by dotted key."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

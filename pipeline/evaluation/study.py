@@ -27,11 +27,12 @@ def add_results(
     results: Path,
     study: Path,
     *,
+    recipe: tuple[dict[str, Any], dict[str, str]] | None = None,
     log: Callable[[str], object] = print,
 ) -> list[int]:
     """Add the seeds of one method to a study. Seeds that it has stay as they are.
 
-    A seed whose files do not belong together is left out, with one line that says why.
+    What does not belong together, or to params.yaml, is left out with one line that says why.
 
     The study keeps test results, costs and histories. It does not keep predictions, weights and example images, so its
     page lacks the figures that need them. Of several machines, the first one's latencies and versions are kept.
@@ -41,6 +42,7 @@ def add_results(
         seeds: The seeds to add, if results has them.
         results: The folder results/ that they are read from.
         study: The folder results/ of the study.
+        recipe: The parameters and the guides that the results must have (see Finished.other_recipe), or None for any.
         log: Takes the lines about what is left out.
 
     Returns:
@@ -52,6 +54,9 @@ def add_results(
     """
     new = read_finished(name, results)
     if new is None:
+        return []
+    if recipe and (words := new.other_recipe(*recipe)):
+        log(f"left out: {name}, whose results are of another recipe: {words}")
         return []
     file, old, old_cost = study / "eval" / f"{name}.json", None, None
     if file.is_file():

@@ -1,9 +1,11 @@
-"""A study takes only results that belong together."""
+"""A study takes only results that belong together, and that are of the recipe of params.yaml."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+from project import Project
+from ruamel.yaml import YAML
 
 from pipeline.errors import DataError
 from pipeline.evaluation.coincidence import FILE, read_shares
@@ -11,7 +13,10 @@ from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.study import add_coincidence, add_results
 from pipeline.storage.documents import write_json
-from results import WHERE, entries, write_method, write_results, write_training
+from results import WHERE, entries, write_method, write_recipe, write_results, write_training
+from stages.collect import recipe_of
+
+ROOT = Path(__file__).parents[2]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -99,3 +104,100 @@ def test_a_seed_that_diverged_in_an_earlier_training_is_not_collected(tmp_path, 
     write_json(file, evaluated | {"diverged": {"0": WHERE}})
     assert add_results("kd", [0, 1], tmp_path / "results", tmp_path / "study") == [1]
     assert capsys.readouterr().out.startswith("left out: kd seed 0: it diverged in an earlier training")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("data", "root", "data", None),
+        ("runtime", "workers", 2, None),
+        ("data", "limit", 300, "data.limit is auto in params.yaml, and 300 in studies/one/params.yaml"),
+        ("train", "epochs", 41, "train.epochs is 40 in params.yaml, and 41 in studies/one/params.yaml"),
+        ("teacher", "per_seed", False, "teacher.per_seed is True in params.yaml, and False in studies/one/params.yaml"),
+        (
+            "assistants",
+            "ta3",
+            {"arch": "tiny_plain2_12", "after": "ta2"},
+            "assistants.ta3.arch is absent in params.yaml, and tiny_plain2_12 in studies/one/params.yaml",
+        ),
+        ("student", "after", "ta1", "student.after is ta2 in params.yaml, and ta1 in studies/one/params.yaml"),
+    ],
+)
+def test_seeds_of_other_data_recipe_or_networks_are_refused(tmp_path, section, key, value, words):
+    for code in ("pipeline", "stages"):
+        (tmp_path / code).symlink_to(ROOT / code)
+    study = tmp_path / "studies/one"
+    study.mkdir(parents=True)
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    yaml = YAML()
+    document = yaml.load((ROOT / "params.yaml").read_text())
+    document[section][key] = value
+    yaml.dump(document, study / "params.yaml")
+    write_method(tmp_path / "results", "kd", "kd", [0])
+    write_recipe(tmp_path / "results", "kd", *recipe_of("kd"))
+    done = Project.at(tmp_path).stage("collect", "studies/one", ok=False)
+    if words is None:
+        assert done.stdout.endswith("studies/one: 1 seed added\n"), done.stderr
+        return
+    assert done.returncode == 1 and done.stderr.endswith(f": {words}\n") and done.stderr.count("\n") == 1
+    assert not (study / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "words"),
+    [
+        ("kd", "train.epochs", 41, "train.epochs is 41 in params.yaml, and 40 in results/cost/kd.json"),
+        ("kd", "kd.temperature", 4.0, "kd.temperature is 4.0 in params.yaml, and 3.42 in results/cost/kd.json"),
+        (
+            "kd",
+            "student.arch",
+            "tiny_plain2_16",
+            "student.arch is tiny_plain2_16 in params.yaml, and tiny_plain2_12 in results/cost/kd.json",
+        ),
+        (
+            "kd",
+            "methods.kd.after",
+            "models/chains/takd",
+            "methods.kd.after is models/chains/takd in params.yaml, and models/teacher in results/cost/kd.json",
+        ),
+        (
+            "orc",
+            "teacher.arch",
+            "tiny_plain2_32",
+            "guides.teacher is tiny_plain2_32 in params.yaml, and tiny_plain4_32 in results/eval/orc.json",
+        ),
+        (
+            "dgkd",
+            "assistants.ta1.arch",
+            "tiny_plain2_16",
+            "guides.ta1 is tiny_plain2_16 in params.yaml, and tiny_plain2_32 in results/eval/dgkd.json",
+        ),
+        ("dgkd", "student.after", "ta1", "guides.ta2 is absent in params.yaml, and tiny_plain2_16 in results/eval/d"),
+        ("kd", "assistants.ta1.arch", "tiny_plain2_16", None),
+        ("scratch", "teacher.arch", "tiny_plain2_32", None),
+        ("kd", "seeds", [1, 0], None),
+    ],
+)
+def test_results_of_another_recipe_than_params_yaml_are_not_collected(tmp_path, name, key, value, words):
+    for code in ("pipeline", "stages"):
+        (tmp_path / code).symlink_to(ROOT / code)
+    write_method(tmp_path / "results", name, name, [0])
+    write_recipe(tmp_path / "results", name, *recipe_of(name))
+    yaml = YAML()
+    document = yaml.load((ROOT / "params.yaml").read_text())
+    *path, last = key.split(".")
+    section = document
+    for part in path:
+        section = section[part]
+    section[last] = value
+    (tmp_path / "studies/one").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "studies/one"):
+        yaml.dump(document, folder / "params.yaml")
+    done = Project.at(tmp_path).stage("collect", "studies/one", ok=False)
+    assert done.returncode == 0, done.stderr
+    if words is None:
+        assert done.stdout == f"added: {name} seed 0\nstudies/one: 1 seed added\n"
+        return
+    assert done.stdout.startswith(f"left out: {name}, whose results are of another recipe: {words}")
+    assert done.stdout.endswith("\nstudies/one: 0 seeds added\n") and done.stdout.count("\n") == 2
+    assert not (tmp_path / "studies/one/results/eval").exists()

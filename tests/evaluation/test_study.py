@@ -15,7 +15,8 @@ from pipeline.evaluation.study import add_results, collected
 from pipeline.evaluation.table import tables
 from pipeline.params.load import load
 from pipeline.storage.documents import write_json
-from results import entries, write_method, write_results, write_training
+from results import entries, write_method, write_recipe, write_results, write_training
+from stages.collect import recipe_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,6 +119,8 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
         (tmp_path / code).symlink_to(ROOT / code)
     names = write_results(tmp_path / "results", [0, 1])
     write_training(tmp_path / "results")
+    for name in names:
+        write_recipe(tmp_path / "results", name, *recipe_of(name))
     yaml = YAML()
     document = yaml.load((ROOT / "params.yaml").read_text())
     document["seeds"] = [0, 1]
@@ -142,42 +145,6 @@ def test_a_study_is_reported_without_data_predictions_or_weights(tmp_path):
     assert all(f">{name}<" in reports[0]["accuracy.svg"].decode() for name in set(names) - {"cooperative"})
     page = reports[0]["report.html"].decode()
     assert "Difference to kd" in page and "learning curves" in page and "Reliability on the test" not in page
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value", "words"),
-    [
-        ("data", "root", "data", None),
-        ("runtime", "workers", 2, None),
-        ("data", "limit", 300, "data.limit is auto in params.yaml, and 300 in studies/one/params.yaml"),
-        ("train", "epochs", 41, "train.epochs is 40 in params.yaml, and 41 in studies/one/params.yaml"),
-        ("teacher", "per_seed", False, "teacher.per_seed is True in params.yaml, and False in studies/one/params.yaml"),
-        (
-            "assistants",
-            "ta3",
-            {"arch": "tiny_plain2_12", "after": "ta2"},
-            "assistants.ta3.arch is absent in params.yaml, and tiny_plain2_12 in studies/one/params.yaml",
-        ),
-        ("student", "after", "ta1", "student.after is ta2 in params.yaml, and ta1 in studies/one/params.yaml"),
-    ],
-)
-def test_seeds_of_other_data_recipe_or_networks_are_refused(tmp_path, section, key, value, words):
-    for code in ("pipeline", "stages"):
-        (tmp_path / code).symlink_to(ROOT / code)
-    study = tmp_path / "studies/one"
-    study.mkdir(parents=True)
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    yaml = YAML()
-    document = yaml.load((ROOT / "params.yaml").read_text())
-    document[section][key] = value
-    yaml.dump(document, study / "params.yaml")
-    write_method(tmp_path / "results", "kd", "kd", [0])
-    done = stage(tmp_path, "collect", "studies/one")
-    if words is None:
-        assert done.stdout.endswith("studies/one: 1 seed added\n"), done.stderr
-        return
-    assert done.returncode == 1 and done.stderr.endswith(f": {words}\n") and done.stderr.count("\n") == 1
-    assert not (study / "results").exists()
 
 
 @pytest.mark.parametrize("name", ["cifar100", "cifar100_tuned", "cifar100_15_epochs"])

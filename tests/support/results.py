@@ -9,7 +9,7 @@ import polars as pl
 from pipeline.evaluation import metrics
 from pipeline.evaluation.false_knowledge import describe
 from pipeline.evaluation.predictions import write_predictions
-from pipeline.evaluation.records import read_evaluation
+from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.testing import no_predictions, no_training_answers, pack, predictions, training_answers
 from pipeline.params.schema import Entry
 from pipeline.storage.documents import write_json
@@ -123,6 +123,16 @@ def write_results(results: Path, seeds: list[int], diverged: Mapping[str, Sequen
     for name, kind in kinds.items():
         write_method(results, name, kind, seeds, (diverged or {}).get(name, ()))
     return list(kinds)
+
+
+def write_recipe(results: Path, name: str, recipe: Mapping, guides: Mapping[str, str]) -> None:
+    """Give the results of a method the parameters and the guides (name -> architecture) of a params.yaml."""
+    cost, evaluated = read_cost(results / "cost" / f"{name}.json"), read_evaluation(results / "eval" / f"{name}.json")
+    write_json(results / "cost" / f"{name}.json", cost | {"parameters": dict(recipe)})
+    for result in evaluated["seeds"].values():
+        if "guides" in result:
+            result["guides"] = {name: result["guides"]["teacher"] | {"arch": arch} for name, arch in guides.items()}
+    write_json(results / "eval" / f"{name}.json", evaluated)
 
 
 def drawn(seed: int, n: int = 500, classes: int = 7) -> tuple[np.ndarray, ...]:
