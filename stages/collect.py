@@ -22,14 +22,12 @@ def main(
     Methods that have no results yet are skipped, and seeds that the study has stay as they are, so that the command
     may be run as often as methods end. A line names what is left out: methods whose results are of another recipe than
     params.yaml, because they have not run again since it was edited; seeds whose cost, history and test results do not
-    belong together; and tables of trials on other data than data/prepared. Reads results/eval, results/cost,
-    results/train, results/predictions, results/tune and data/prepared.
+    belong together; and tables of trials on other data than data/prepared, or that do not begin with the trials that
+    the study has. Reads results/eval, results/cost, results/train, results/predictions, results/tune and data/prepared.
     """
-    import shutil
-
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
-    from pipeline.evaluation.study import add_coincidence, add_results
+    from pipeline.evaluation.study import add_coincidence, add_results, add_trials
     from pipeline.evaluation.trials import data_digest, read_trials
     from pipeline.params.load import load
 
@@ -51,8 +49,8 @@ def main(
         if any(row.data != data for row in trials[table]):
             print(f"left out: {table}, whose trials are of other data")
             continue
-        (study / "results/tune").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(table, study / "results/tune" / table.name)
+        if not add_trials(table, study / "results"):
+            print(f"left out: {table}, which does not begin with the trials in {study / 'results/tune' / table.name}")
     print(f"{study}: {total} seed{'' if total == 1 else 's'} added")
 
 

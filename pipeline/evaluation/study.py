@@ -16,8 +16,9 @@ from pipeline.evaluation.finished import HISTORY, read_finished
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.page.history import read_rows
 from pipeline.evaluation.records import read_cost, read_evaluation
+from pipeline.evaluation.trials import read_trials
 from pipeline.storage.atomic import replace_file
-from pipeline.storage.documents import write_json
+from pipeline.storage.documents import read_bytes, write_json
 from pipeline.storage.folders import file_digest
 
 
@@ -111,6 +112,27 @@ def add_coincidence(methods: Mapping[str, Any], seeds: list[int], results: Path,
                 of = coincidence.digest(o.seeds[seed], found[scratch].seeds[seed])
                 shares.setdefault(name, {})[str(seed)] = {"share": share, "of": of}
     coincidence.write_shares(study / coincidence.FILE, shares)
+
+
+def add_trials(table: Path, study: Path) -> bool:
+    """Add a table of trials to a study, unless the study has other trials, or more of them.
+
+    Args:
+        table: results/tune/METHOD.csv.
+        study: The folder results/ of the study.
+
+    Returns:
+        Whether the study now has the table. It keeps its own if the first rows of the table are others.
+
+    Raises:
+        DataError: If one of the tables is damaged.
+    """
+    kept, new = study / "tune" / table.name, read_trials(table)
+    if kept.is_file() and (old := read_trials(kept)) != new[: len(old)]:
+        return False
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(kept, [read_bytes(table)])
+    return True
 
 
 def same_seed(name: str, seed: int, results: Path, study: Path) -> bool:

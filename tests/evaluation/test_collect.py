@@ -1,17 +1,23 @@
 """A study takes only results that belong together, and that are of the recipe of params.yaml."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from project import Project
 from ruamel.yaml import YAML
 
+from pipeline.data.prepare import prepare
+from pipeline.data.prepared import Prepared
+from pipeline.data.sources.digits import Digits
 from pipeline.errors import DataError
 from pipeline.evaluation.coincidence import FILE, read_shares
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.records import read_cost, read_evaluation
-from pipeline.evaluation.study import add_coincidence, add_results
+from pipeline.evaluation.study import add_coincidence, add_results, add_trials
+from pipeline.evaluation.trials import TriedTrial, data_digest, read_trials, write_trials
+from pipeline.params.load import load
 from pipeline.storage.documents import write_json
 from results import WHERE, entries, write_method, write_recipe, write_results, write_training
 from stages.collect import recipe_of
@@ -104,6 +110,41 @@ def test_a_seed_that_diverged_in_an_earlier_training_is_not_collected(tmp_path, 
     write_json(file, evaluated | {"diverged": {"0": WHERE}})
     assert add_results("kd", [0, 1], tmp_path / "results", tmp_path / "study") == [1]
     assert capsys.readouterr().out.startswith("left out: kd seed 0: it diverged in an earlier training")
+
+
+def test_a_study_never_loses_trials(tmp_path):
+    table, kept = tmp_path / "results/tune/kd.csv", tmp_path / "study/tune/kd.csv"
+    rows = [TriedTrial(k, {"temperature": 4.0 + k}, 90.0 + k, {100: 90.0 + k}, "0" * 16) for k in (1, 2, 3)]
+
+    def added(trials):
+        write_trials(table, trials)
+        taken = add_trials(table, tmp_path / "study")
+        assert read_trials(kept)[:2] == rows[:2] and [file.name for file in kept.parent.iterdir()] == ["kd.csv"]
+        return taken, len(read_trials(kept))
+
+    assert added(rows[:2]) == (True, 2)
+    assert added(rows) == (True, 3)
+    assert added(rows) == (True, 3)
+    assert added(rows[:1]) == (False, 3)
+    assert added([rows[0], replace(rows[1], data="1" * 16), rows[2]]) == (False, 3)
+    assert added([replace(rows[0], validation=99.0, seeds={100: 99.0}), *rows[1:]]) == (False, 3)
+
+
+def test_a_shorter_table_of_trials_is_left_out_with_one_line(tmp_path):
+    for code in ("pipeline", "stages"):
+        (tmp_path / code).symlink_to(ROOT / code)
+    prepare(Digits(), load("data", file=ROOT / "params.yaml")["data"], tmp_path / "data/prepared")
+    (tmp_path / "studies/one").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "studies/one"):
+        shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    data = data_digest(Prepared.read(tmp_path / "data/prepared"))
+    rows = [TriedTrial(k, {"temperature": 4.0}, 90.0, {100: 90.0}, data) for k in (1, 2)]
+    write_trials(tmp_path / "studies/one/results/tune/kd.csv", rows)
+    write_trials(tmp_path / "results/tune/kd.csv", rows[:1])
+    done = Project.at(tmp_path).stage("collect", "studies/one")
+    reason = "which does not begin with the trials in studies/one/results/tune/kd.csv"
+    assert done.stdout == f"left out: results/tune/kd.csv, {reason}\nstudies/one: 0 seeds added\n"
+    assert read_trials(tmp_path / "studies/one/results/tune/kd.csv") == rows
 
 
 @pytest.mark.parametrize(
