@@ -43,20 +43,24 @@ def compare_to_reference(all_outcomes: list[Outcome], reference: str, margin: fl
     return {name: judged[name] for name in found if name in judged}
 
 
-def compare_to_controls(all_outcomes: list[Outcome], margin: float = MARGIN) -> dict[tuple[str, str], Comparison]:
+def compare_to_controls(
+    all_outcomes: list[Outcome], reference: str, margin: float = MARGIN
+) -> dict[tuple[str, str], Comparison]:
     """Compare every method with the controls that it names, on the seeds that ended in both.
 
-    Verdicts are corrected for the number of these comparisons (Holm).
+    Verdicts are corrected for the number of these comparisons (Holm). A student that names the reference has its
+    verdict from `compare_to_reference`: a second one, of another family, could contradict it.
 
     Args:
         all_outcomes: The outcomes of all methods.
+        reference: See `compare_to_reference`.
         margin: See `compare_to_reference`.
 
     Returns:
         (method, control) -> the comparison, for each control that is among the methods, has a seed in common with
-        the method and produces as many networks.
+        the method, produces as many networks and is not the reference.
     """
-    known = {o.name: o for o in all_outcomes}
+    known = {o.name: o for o in all_outcomes if not (o.name == reference and o.student)}
     pairs = [(o, known[control]) for o in all_outcomes for control in o.against if control in known]
     alike = [(o, control) for o, control in pairs if len(o.final_networks) == len(control.final_networks)]
     found = {(o.name, control.name): compare(o.correct(), control.correct(), margin) for o, control in alike}
@@ -88,7 +92,7 @@ def summary(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN)
         margin: See `compare_to_reference`.
     """
     comparisons = compare_to_reference(all_outcomes, reference, margin)
-    controlled = compare_to_controls(all_outcomes, margin)
+    controlled = compare_to_controls(all_outcomes, reference, margin)
     described: dict[str, Any] = {}
     for o in all_outcomes:
         values: dict[str, Any] = summary_of(o) if o.seeds else {"n": 0}
@@ -97,7 +101,7 @@ def summary(all_outcomes: list[Outcome], reference: str, margin: float = MARGIN)
         if o.name in comparisons:
             values[f"vs_{reference}"] = rounded(comparisons[o.name].to_dict())
         for control in o.against:
-            if (o.name, control) in controlled and control != reference:
+            if (o.name, control) in controlled:
                 values[f"vs_{control}"] = rounded(controlled[o.name, control].to_dict())
         described[o.name] = values
     return described

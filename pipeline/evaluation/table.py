@@ -118,7 +118,7 @@ def tables(outcomes: list[Outcome], reference: str, margin: float = MARGIN) -> l
         Table(f"Methods: same student, {uncertainty}", header, [row(o) for o in students if not o.control]),
         Table("Controls", header, [row(o) for o in students if o.control]),
         group_table([o for o in outcomes if not o.student], uncertainty),
-        control_table(outcomes, margin),
+        control_table(outcomes, reference, margin),
         false_knowledge_table(students),
         tuning_table(outcomes),
     ]
@@ -176,11 +176,11 @@ def describe_uncertainty(outcomes: list[Outcome]) -> str:
     return f"n=1 seed, 95 % interval over {images}" if n == 1 else f"mean ± sd of n={n} seeds, {images}"
 
 
-def control_table(outcomes: list[Outcome], margin: float) -> Table:
-    """Return the table of methods against the controls that they name."""
+def control_table(outcomes: list[Outcome], reference: str, margin: float) -> Table:
+    """Return the table of methods against the controls that they name, without the reference."""
     rows = [
         (name, control, format_difference(c), c.verdict)
-        for (name, control), c in compare_to_controls(outcomes, margin).items()
+        for (name, control), c in compare_to_controls(outcomes, reference, margin).items()
     ]
     return Table("Against the control that a method names", ("method", "control", "difference (pp)", VERDICT), rows)
 

@@ -12,7 +12,7 @@ from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.table import WIDTH, format_count, markdown, tables
 from pipeline.storage.documents import read_bytes, write_json
-from results import LABELS, WHERE, entries, write_results
+from results import LABELS, WHERE, entries, write_method, write_results
 
 
 @pytest.fixture
@@ -62,6 +62,28 @@ def test_a_method_is_compared_with_each_control_that_it_names(tmp_path):
         difference = summarized["orc"]["top1"] - summarized[control]["top1"]
         assert summarized["orc"][f"vs_{control}"]["difference"] == pytest.approx(difference, abs=1e-5)
     assert "vs_left_out" not in {**summarized["orc"], **summarized["sdgkd"]}
+
+
+@pytest.mark.parametrize(("reference", "other"), [("kd", "scratch"), ("scratch", "kd")])
+def test_a_comparison_has_one_verdict(tmp_path, reference, other):
+    named = entries(write_results(tmp_path / "results", [0, 1]))
+    named["orc"] = named["orc"].model_copy(update={"against": ["kd", "scratch"]})
+    compared = outcomes(named, [0, 1], tmp_path / "results")
+    methods, *_, against = tables(compared, reference)
+    assert [row[:2] for row in against.rows] == [("orc", other)]
+    summarized = summary(compared, reference)["orc"]
+    assert cells(methods, "orc")["verdict"] == summarized[f"vs_{reference}"]["verdict"]
+    assert against.rows[0][-1] == summarized[f"vs_{other}"]["verdict"]
+
+
+def test_a_reference_that_trains_a_group_is_a_control_of_other_groups(tmp_path):
+    for name in ("cooperative", "cooperative_raw"):
+        write_method(tmp_path, name, "cooperative", [0, 1])
+    named = entries(["cooperative", "cooperative_raw"])
+    named["cooperative_raw"] = named["cooperative_raw"].model_copy(update={"against": "cooperative"})
+    compared = outcomes(named, [0, 1], tmp_path)
+    assert tables(compared, "cooperative")[-1].rows[0][:2] == ("cooperative_raw", "cooperative")
+    assert "vs_cooperative" in summary(compared, "cooperative")["cooperative_raw"]
 
 
 def test_a_warning_says_which_loss_weights_a_control_lacks(tmp_path):

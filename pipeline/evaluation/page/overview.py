@@ -70,7 +70,7 @@ def difference_figures(results: Results) -> Iterator[CaptionedFigure]:
                 0,
             ),
         )
-    pairs = compare_to_controls(results.outcomes, margin)
+    pairs = compare_to_controls(results.outcomes, results.reference, margin)
     rows = {f"{name} - {control}": difference_of(c) for (name, control), c in pairs.items()}
     if rows:
         yield (
