@@ -3,6 +3,9 @@
 The module formats text from outcomes and labels. It reads no file.
 """
 
+from collections.abc import Sequence
+from math import isclose
+
 import numpy as np
 
 from pipeline.evaluation.comparison import no_comparison
@@ -15,6 +18,7 @@ COST = (
 )
 FEW_IMAGES = 100  # test images below which a warning appears
 FEW_OF_A_CLASS = 5  # test images of a class below which a warning appears
+SAME_LOSS = 1e-4  # relative difference of the test NLL of the same weights on two processors, at most
 
 NO_FALSE_KNOWLEDGE = "no teacher errs on the training images, so there is no false knowledge that a student could learn"
 
@@ -33,6 +37,7 @@ def notes(outcomes: list[Outcome], reference: str, labels: np.ndarray | None, te
         *([missing] if missing else []),
         *(note for o in outcomes if (note := divergence_note(o))),
         *(note for o in outcomes if (note := weights_note(o, outcomes))),
+        *([other] if (other := other_teachers(outcomes, reference)) else []),
         *([teacher_note(teacher_per_seed)] if outcomes[0].n_seeds > 1 else []),
         *([COST] if any(o.seeds for o in outcomes) else []),
         *([NO_FALSE_KNOWLEDGE] if teachers_never_err(outcomes) else []),
@@ -52,6 +57,45 @@ def teacher_note(per_seed: bool) -> str:
     if per_seed:
         return "each seed has its own teacher and assistants, so that the spread contains theirs"
     return "all seeds have the same teacher, so that the spread does not contain the teacher's"
+
+
+def other_teachers(outcomes: list[Outcome], reference: str) -> str | None:
+    """Return which methods have another teacher than the reference in the same seed, or None if none has.
+
+    Seeds from several machines can have teachers of their own. If the reference has no teacher, methods are compared
+    with the first that has one.
+
+    Args:
+        outcomes: The outcomes of all methods.
+        reference: The method to compare with.
+    """
+    teachers = {o.name: found for o in outcomes if (found := teacher_losses(o))}
+    base = reference if reference in teachers else next(iter(teachers), reference)
+    differing: dict[str, list[int]] = {}
+    for name, losses in teachers.items():
+        common = [seed for seed in losses if seed in teachers[base]]
+        if seeds := [seed for seed in common if not isclose(losses[seed], teachers[base][seed], rel_tol=SAME_LOSS)]:
+            differing[name] = seeds
+    if not differing:
+        return None
+    who = listed([f"{name} ({'seed' if len(s) == 1 else 'seeds'} {listed(s)})" for name, s in differing.items()])
+    has, its = ("has", "its") if len(differing) == 1 else ("have", "their")
+    return f"warning: {who} {has} another teacher than {base}, so that {its} differences contain those of teachers"
+
+
+def teacher_losses(o: Outcome) -> dict[int, float]:
+    """Return the teacher's NLL on the test split, by seed, for a student that learnt from its networks.
+
+    DML's results have a teacher, too, from which nothing is learnt; they have no false knowledge.
+    """
+    taught = {seed: r for seed, r in o.seeds.items() if r.get("false_knowledge") is not None}
+    teachers = {seed: r.get("guides", {}).get("teacher") for seed, r in taught.items()}
+    return {seed: teacher["last"]["nll"] for seed, teacher in teachers.items() if teacher}
+
+
+def listed(parts: Sequence[object]) -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(map(str, parts[:-1])), str(parts[-1]))))
 
 
 def tuning_note(outcomes: list[Outcome]) -> str:

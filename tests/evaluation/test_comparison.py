@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline.errors import DataError
 from pipeline.evaluation.comparison import summary
-from pipeline.evaluation.notes import notes, split_warnings
+from pipeline.evaluation.notes import notes
 from pipeline.evaluation.outcomes import outcomes
 from pipeline.evaluation.records import read_cost, read_evaluation
 from pipeline.evaluation.table import WIDTH, format_count, markdown, tables
@@ -84,38 +84,6 @@ def test_a_reference_that_trains_a_group_is_a_control_of_other_groups(tmp_path):
     compared = outcomes(named, [0, 1], tmp_path)
     assert tables(compared, "cooperative")[-1].rows[0][:2] == ("cooperative_raw", "cooperative")
     assert "vs_cooperative" in summary(compared, "cooperative")["cooperative_raw"]
-
-
-def test_a_warning_says_which_loss_weights_a_control_lacks(tmp_path):
-    named = entries(write_results(tmp_path / "results", [0, 1]), ("kd",))
-    named["kd"] = named["kd"].model_copy(update={"weights_of": "orc"})
-    guidance = {"normalise": "sum", "guidance": "individual", "promoted": 1, "teachings": {"group": True}}
-
-    def said(**weights):
-        for name, section in {"orc": {"beta": 0.7, **guidance}, "kd": weights}.items():
-            file = tmp_path / f"results/cost/{name}.json"
-            cost = {key: value for key, value in read_cost(file).items() if key != "content.sha256"}
-            write_json(file, cost | {"parameters": {name: section}})
-        warnings = notes(outcomes(named, [0, 1], tmp_path / "results"), "kd", LABELS, True)
-        return [note for note in warnings if "loss weights" in note]
-
-    assert said(ce_weight=0.3, kd_weight=1.4) == []
-    assert said(ce_weight=0.1, kd_weight=1.4) == [
-        "warning: kd does not have the loss weights of orc: ce_weight 0.1 instead of 0.3"
-    ]
-    guidance.pop("guidance")
-    assert said(ce_weight=0.1, kd_weight=1.4) == [
-        "warning: the results of orc lack its parameter guidance, so that its loss weights are not compared with those "
-        "of kd"
-    ]
-    named["kd"] = named["kd"].model_copy(update={"weights_of": "scratch"})
-    assert said(ce_weight=0.1, kd_weight=1.4) == ["warning: kd cannot have the loss weights of scratch"]
-
-
-@pytest.mark.parametrize("per_seed", [True, False])
-def test_the_notes_say_whether_the_spread_contains_that_of_the_teacher(compared, per_seed):
-    said = [note for note in notes(compared, "kd", LABELS, per_seed) if "teacher and" in note or "same teacher" in note]
-    assert len(said) == 1 and ("does not contain" in said[0]) != per_seed
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1], [0, 1, 2]])
@@ -269,17 +237,3 @@ def test_a_seed_has_either_ended_or_diverged(tmp_path):
     change(file, seeds={}, diverged={})
     with pytest.raises(DataError, match=r"it has no seed"):
         read_evaluation(file)
-
-
-def test_a_small_test_split_gives_warnings():
-    labels = LABELS[:24]
-    assert split_warnings(labels, 4) == [
-        "warning: the test split has only 24 images: one image is 4.2 percentage points of accuracy, so that small "
-        "differences between methods cannot be shown"
-    ]
-    assert split_warnings(labels.repeat(5), 4) == []
-    assert split_warnings(labels.repeat(5), 6) == [
-        "warning: the test split has fewer than 5 images of 2 of 6 classes (the smallest has 0): accuracies of these "
-        "classes say little"
-    ]
-    assert len(split_warnings(labels[:3], 4)) == 2
