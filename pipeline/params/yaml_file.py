@@ -79,15 +79,17 @@ def read(file: Path) -> dict[str, Any]:
 def write_values(file: Path, overrides: list[str]) -> None:
     """Set values as `dvc exp run -S` does, so that comments stay and no other line changes.
 
-    overrides: e.g. ["kd.temperature=2.57"].  The file is replaced as a whole.
+    overrides: e.g. ["kd.temperature=2.57"].  The file is replaced as a whole, with its mode. A link to it stays.
     """
     from dvc.utils.hydra import apply_overrides
 
-    partial = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+    target = Path(os.path.realpath(file))
+    partial = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
-        shutil.copyfile(file, partial)
+        shutil.copyfile(target, partial)
         apply_overrides(partial, overrides)
-        partial.replace(file)
+        shutil.copymode(target, partial)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 

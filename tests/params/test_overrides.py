@@ -10,7 +10,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from pipeline.params.load import validated
-from pipeline.params.yaml_file import read
+from pipeline.params.yaml_file import read, write_values
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +68,16 @@ def test_every_preset_of_the_page_of_methods_changes_params_yaml_to_a_valid_one(
     values = read(tmp_path / "params.yaml")
     monkeypatch.chdir(ROOT)
     validated(values)
+
+
+def test_written_values_keep_link_and_mode(tmp_path):
+    file, link = tmp_path / "shared/own.yaml", tmp_path / "params.yaml"
+    file.parent.mkdir()
+    shutil.copyfile(ROOT / "params.yaml", file)
+    file.chmod(0o640)
+    link.symlink_to("shared/own.yaml")
+    write_values(link, ["kd.temperature=2.57"])
+    assert link.readlink() == Path("shared/own.yaml") and read(file)["kd"]["temperature"] == 2.57
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in file.parent.iterdir()] == ["own.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "shared"]
