@@ -11,19 +11,19 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 parser = argparse.ArgumentParser(description="Print the most probable classes of image files.")
 parser.add_argument("images", nargs="+", metavar="IMAGE")
-parser.add_argument("--model", default="model.onnx", help="file beside this script, or a path")
+parser.add_argument("--model", default="model.onnx", help="name of a file beside this script, or a path (./m.onnx)")
 parser.add_argument("--top", type=int, default=5, help="number of classes to print for each image")
 args, here, failed = parser.parse_args(), Path(__file__).resolve().parent, False
 config = json.loads((here / "config.json").read_text("utf-8"))["pretrained_cfg"]
 names = (here / "classes.txt").read_text("utf-8-sig").removesuffix("\n").split("\n")
 (channels, height, width), bleed = config["input_size"], (1 - config["crop_pct"]) / 2
-session = onnxruntime.InferenceSession(here / args.model, providers=["CPUExecutionProvider"])
+model = here / args.model if Path(args.model).name == args.model else Path(args.model)
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 for file in args.images:
     try:
-        im = ImageOps.exif_transpose(Image.open(file, formats=FORMATS))
+        im = ImageOps.exif_transpose(Image.open(file, formats=("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")))
         if im.mode.startswith("I"):  # 16 bits: keep the upper 8
             values = np.asarray(im).astype(np.int64)
             im = Image.fromarray((values >> (8 if values.max() > 255 else 0)).clip(0, 255).astype(np.uint8))

@@ -216,6 +216,18 @@ def test_predict_py_takes_the_int8_model_and_reports_a_bad_file(exported, tmp_pa
     assert isolated(exported.folder, tmp_path, "--help").stdout.startswith("usage: predict.py")
 
 
+@pytest.mark.parametrize("model", ["./other.onnx", "models/other.onnx", "ABSOLUTE"])
+def test_predict_py_takes_a_path_from_the_current_folder_and_a_name_from_its_own(exported, tmp_path, model):
+    image, place = pictures(tmp_path / "images")[0].name, tmp_path / "images"
+    (place / "models").mkdir()
+    expected = isolated(exported.folder, place, image).stdout
+    (place / "model.onnx").write_text("no model")  # a name is not looked up here
+    assert expected and isolated(exported.folder, place, image, "--model", "model.onnx").stdout == expected
+    path = str(place / "other.onnx") if model == "ABSOLUTE" else model
+    (place / path).write_bytes((exported.folder / "model.onnx").read_bytes())
+    assert isolated(exported.folder, place, image, "--model", path).stdout == expected
+
+
 def test_predict_py_is_short_and_needs_nothing_of_the_project():
     text = SCRIPT.read_text("utf-8")
     imported = set(re.findall(r"^(?:import|from) (\w+)", text, re.M))
