@@ -150,7 +150,7 @@ class Teacher(Section):
     arch: Arch = doc(ARCH)
     pretrained: bool = doc("start from the pretrained weights of timm")
     checkpoint: OrNone[PathText] = doc(
-        "start from the weights in this file (safetensors or torch), whose shapes must fit"
+        "start from the weights in this file (safetensors or torch); only a head that is trained may not fit"
     )
     epochs: Auto[CountOrZero] = doc("0 takes the weights as they are; auto: train.epochs")
     per_seed: bool = doc(
