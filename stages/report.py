@@ -28,7 +28,7 @@ def main(
     from pipeline.data.prepared import Prepared
     from pipeline.errors import DataError
     from pipeline.evaluation.comparison import summary
-    from pipeline.evaluation.notes import notes
+    from pipeline.evaluation.notes import listed, notes
     from pipeline.evaluation.outcomes import outcomes
     from pipeline.evaluation.page.page import render, write_confusion, write_curves, write_picture
     from pipeline.evaluation.page.results import Results
@@ -55,9 +55,8 @@ def main(
     parts = tables(compared, reference, margin)
     lines = notes(compared, reference, data.labels("test") if data else None, not p["teacher"].shared)
     if unfinished:
-        of_methods = ", ".join(
-            f"{name} (has {' and '.join(map(str, its)) or 'none'})" for name, its in unfinished.items()
-        )
+        has = {name: f"seed{'s' * (len(its) > 1)} {listed(its)}" if its else "none" for name, its in unfinished.items()}
+        of_methods = ", ".join(f"{name} (has {its})" for name, its in has.items())
         lines.append(f"Left out because seeds are missing: {of_methods}.")
     results = Results(folder, compared, reference, margin, has_predictions=study is None)
     page = render(results, p.plain(), notes=lines, images=images)
